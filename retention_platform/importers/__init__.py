@@ -1,0 +1,1 @@
+"""Other players' logs to contract events: pure functions, one file a format."""

@@ -1,0 +1,1 @@
+"""Topic to raw tables: the consumer and its delivery protocol."""

@@ -1,0 +1,1 @@
+"""Dagster assets, sensors, checks and resources; wiring only, no metrics."""

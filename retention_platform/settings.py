@@ -1,0 +1,79 @@
+"""Typed settings from the environment, read once; the only place that reads environment variables.
+
+A running `retention up` writes the addresses it chose to ``run/stack.env`` in the state folder, so that other
+terminals find its broker: real environment variables win over that file, and that file over the defaults.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from retention_platform.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_project"
+STACK_ENV = Path("run") / "stack.env"
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default for a laptop. Names are the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    retention_home: Path = Field(default=PROJECT_ROOT / ".retention", description="state folder")
+
+    clickhouse_host: str = "127.0.0.1"
+    clickhouse_port: int = 8123
+    clickhouse_user: str = "default"
+    clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_secure: bool = False
+
+    kafka_bootstrap_servers: str = Field(default="", description="empty: no broker is known")
+    kafka_group: str = "retention-ingest"
+    kafka_log_id: str = Field(
+        default="", description="names the log in deduplication tokens; empty: asked of the broker"
+    )
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    dagster_host: str = "127.0.0.1"
+    dagster_port: int = 3000
+    api_base_url: str = "http://127.0.0.1:8000"
+
+    ingest_batch_rows: int = Field(default=50_000, ge=1)
+    ingest_batch_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    ingest_batch_seconds: float = Field(default=1.0, gt=0)
+
+    raw_ttl_days: int = Field(default=0, ge=0, description="drop raw events after so many days; 0 keeps all")
+
+    def kafka_config(self) -> dict[str, Any]:
+        """librdkafka's settings to reach the broker. Raises SettingsError when none is known."""
+        if not self.kafka_bootstrap_servers:
+            raise SettingsError(
+                "no Kafka broker is known: start one with `retention up`, or set KAFKA_BOOTSTRAP_SERVERS=host:port"
+            )
+        return {"bootstrap.servers": self.kafka_bootstrap_servers}
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The process's settings. Raises SettingsError naming the variable that cannot be used."""
+    return load_settings()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings read afresh; ``overrides`` win over everything (for tests)."""
+    home = Path(overrides.get("retention_home") or os.environ.get("RETENTION_HOME") or PROJECT_ROOT / ".retention")
+    home = home.expanduser().absolute()
+    try:
+        return Settings(_env_file=home / STACK_ENV, **{**overrides, "retention_home": home})  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]).upper()
+        raise SettingsError(f"{name}={first['input']!r} cannot be used: {first['msg'].lower()}") from None

@@ -1,0 +1,1 @@
+"""The ClickHouse client and the raw schema; it knows SQL and connections, not metrics."""
