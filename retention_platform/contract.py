@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import orjson
 from pydantic import (
@@ -123,6 +123,9 @@ Time = Annotated[datetime, BeforeValidator(parse_time)]
 Uuid = Annotated[str, BeforeValidator(_parse_uuid)]
 
 
+M = TypeVar("M", bound="_Message")
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -138,7 +141,7 @@ class _Message(BaseModel):
 class PlaybackEvent(_Message):
     """One event of one playback. All ``*_ms`` are content milliseconds; times are UTC with milliseconds."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     event_id: Uuid
     event_type: EventType
     event_time: Time
@@ -239,7 +242,7 @@ def _object(payload: bytes | str) -> dict[str, Any]:
     return fields
 
 
-def _validate(model: type[Any], fields: dict[str, Any]) -> Any:
+def _validate(model: type[M], fields: dict[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
