@@ -1,0 +1,101 @@
+"""Applies the numbered SQL of ``warehouse/sql`` in order, once each, and keeps the TTL setting true.
+
+Every statement is idempotent, so a run that died in the middle is simply run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retention_platform.errors import RetentionError
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+SQL_DIR = Path(__file__).parent / "sql"
+
+_LEDGER = """
+create table if not exists raw.schema_migrations
+(
+    name String,
+    checksum String,
+    applied_at DateTime64(3, 'UTC') default now64(3, 'UTC')
+)
+engine = ReplacingMergeTree
+order by name
+comment 'Which files of warehouse/sql were applied, and when.'
+"""
+
+#: Tables that raw_ttl_days applies to, with the column that tells a row's age.
+_TTL_COLUMNS = {"playback_events": "event_time", "rejected_events": "message_time"}
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered SQL file."""
+
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file's text."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The file's statements, without comment lines and closing semicolons."""
+        text = re.sub(r"^\s*--.*$", "", self.sql, flags=re.MULTILINE)
+        return [part.strip() for part in re.split(r";\s*(?:\n|$)", text) if part.strip()]
+
+
+def migrations(folder: Path = SQL_DIR) -> list[Migration]:
+    """All migrations in the order of their numbers."""
+    return [Migration(path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
+
+
+def migrate(client: Client, *, raw_ttl_days: int = 0, folder: Path = SQL_DIR) -> list[str]:
+    """Bring the schema up to date; the names of the files applied now, none when it already was.
+
+    Raises RetentionError when a file was changed after it had been applied.
+    """
+    client.command("create database if not exists raw")
+    client.command(_LEDGER)
+    done = dict(client.query("select name, checksum from raw.schema_migrations final").result_rows)
+    applied = []
+    for migration in migrations(folder):
+        known = done.get(migration.name)
+        if known == migration.checksum:
+            continue
+        if known is not None:
+            raise RetentionError(
+                f"{migration.name} was changed after it had been applied to this warehouse: "
+                "restore the file and put the change into a new, higher-numbered one"
+            )
+        for statement in migration.statements:
+            client.command(statement)
+        client.insert(
+            "raw.schema_migrations", [[migration.name, migration.checksum]], column_names=["name", "checksum"]
+        )
+        applied.append(migration.name)
+    _keep_ttl(client, raw_ttl_days)
+    return applied
+
+
+def _keep_ttl(client: Client, days: int) -> None:
+    """Make the raw tables' TTL what the setting says; touches nothing when it already is."""
+    for table, column in _TTL_COLUMNS.items():
+        rows = client.query(
+            "select engine_full from system.tables where database = 'raw' and name = {table:String}",
+            parameters={"table": table},
+        ).result_rows
+        match = re.search(r"TTL .*?toIntervalDay\((\d+)\)", rows[0][0])
+        current = int(match.group(1)) if match else 0
+        if current == days:
+            continue
+        change = f"modify ttl toDateTime({column}) + toIntervalDay({days})" if days else "remove ttl"
+        client.command(f"alter table raw.{table} {change}")
