@@ -1,4 +1,4 @@
-"""Connections to ClickHouse: one place that knows host, user and how its absence is told. No SQL lives here."""
+"""Connections to ClickHouse: who and where, and how its absence is told. No SQL lives here."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ def migrate(client: Client, *, raw_ttl_days: int = 0, folder: Path = SQL_DIR) ->
     """
     client.command("create database if not exists raw")
     client.command(_LEDGER)
-    done = dict(client.query("select name, checksum from raw.schema_migrations final").result_rows)
+    ledger = client.query("select name, checksum from raw.schema_migrations final").result_rows
+    done = {str(name): str(checksum) for name, checksum in ledger}
     applied = []
     for migration in migrations(folder):
         known = done.get(migration.name)

@@ -1,0 +1,149 @@
+"""Batches of messages and the protocol's pure decisions; no broker, no database.
+
+A batch is one contiguous offset range of one partition. Its token names that range in one particular log, so the
+same range inserted twice is stored once, and the same numbers in a log made anew are not taken for the old ones.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+
+#: Columns of raw.inbox in the order that `encode_row` writes them.
+INBOX_COLUMNS = ("log_id", "topic", "partition", "offset", "message_time", "key", "payload")
+
+_PLACE = struct.Struct("<iqq")
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What the metadata of a committed offset says: whose log it is, and where a batch under way ends."""
+
+    log_id: str
+    #: One past the last offset of the batch about to be inserted; None when none is under way.
+    end: int | None = None
+
+    def encode(self) -> str:
+        """The text stored with the committed offset."""
+        return json.dumps({"log": self.log_id, "end": self.end}, separators=(",", ":"))
+
+    @staticmethod
+    def decode(metadata: str | None) -> Intent | None:
+        """The intent in a committed offset's metadata; None when it holds none of ours."""
+        try:
+            value = json.loads(metadata or "")
+            end = value["end"]
+            return Intent(str(value["log"]), None if end is None else int(end))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where to read a partition from, and the exact end of the first batch if one was under way."""
+
+    offset: int
+    replay_end: int | None = None
+
+
+def where_to_start(log_id: str, low: int, committed: int | None, metadata: str | None) -> Start:
+    """Decide from the committed offset, its metadata and the log's lowest offset.
+
+    An offset committed for another log (its topic was made anew) means nothing here: start at the beginning.
+    """
+    intent = Intent.decode(metadata)
+    if committed is None or committed < 0 or (intent is not None and intent.log_id != log_id):
+        return Start(low)
+    if intent is None or intent.end is None or intent.end <= committed:
+        return Start(committed)
+    return Start(committed, intent.end)
+
+
+def row_prefix(log_id: str, topic: str) -> bytes:
+    """The first two columns in RowBinary; the same for every row of a partition."""
+    return _text(log_id.encode()) + _text(topic.encode())
+
+
+def encode_row(prefix: bytes, partition: int, offset: int, time_ms: int, key: bytes, payload: bytes) -> bytes:
+    """One row of raw.inbox in ClickHouse's RowBinary."""
+    return b"".join(
+        (
+            prefix,
+            _PLACE.pack(partition, offset, time_ms),
+            _length(len(key)),
+            key,
+            _length(len(payload)),
+            payload,
+        )
+    )
+
+
+def _text(value: bytes) -> bytes:
+    return _length(len(value)) + value
+
+
+def _length(value: int) -> bytes:
+    """Unsigned LEB128, as RowBinary gives lengths."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+@dataclass
+class Batch:
+    """Messages of one partition that become one insert, in the order of their offsets."""
+
+    topic: str
+    partition: int
+    #: First offset of the range; messages may be missing in it (compaction, transaction markers).
+    start: int
+    opened_at: float
+    replay_end: int | None = None
+    end: int = 0
+    size: int = 0
+    rows: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.end = max(self.end, self.start)
+
+    def add(self, offset: int, row: bytes) -> None:
+        """Append the message at ``offset``."""
+        self.rows.append(row)
+        self.size += len(row)
+        self.end = offset + 1
+
+    def takes(self, offset: int) -> bool:
+        """Whether the message at ``offset`` belongs in: a repeated range is never stretched."""
+        return self.replay_end is None or offset < self.replay_end
+
+    def is_due(self, now: float, limits: Limits) -> bool:
+        """Whether to insert now: full, old enough, or a repeated range come to its end."""
+        if self.replay_end is not None:
+            return self.end >= self.replay_end
+        return bool(self.rows) and (
+            len(self.rows) >= limits.rows or self.size >= limits.size or now - self.opened_at >= limits.seconds
+        )
+
+    @property
+    def range_end(self) -> int:
+        """One past the last offset that the token speaks for."""
+        return self.end if self.replay_end is None else self.replay_end
+
+    def token(self, log_id: str) -> str:
+        """The deduplication token: log, topic, partition and offset range."""
+        return f"{log_id}/{self.topic}/{self.partition}/{self.start}-{self.range_end - 1}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a batch is inserted: at so many rows, bytes (size), or seconds after its first message."""
+
+    rows: int
+    size: int
+    seconds: float
