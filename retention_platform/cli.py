@@ -1,0 +1,201 @@
+"""The `retention` command: thin, it parses words and calls the parts. Errors end in one line and exit code 1."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from retention_platform import __version__
+from retention_platform.errors import RetentionError
+from retention_platform.settings import get_settings
+
+app = typer.Typer(
+    name="retention",
+    help="Video retention analytics: where people leave a video, right to the second.",
+    epilog="First time here? `retention up` starts everything on this machine and tells you where to look.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+rejects_app = typer.Typer(help="Messages that were not the contract, and why.", no_args_is_help=False)
+app.add_typer(rejects_app, name="rejects")
+
+console = Console()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"retention {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background; return when ready.")] = False,
+    simulate: Annotated[
+        bool, typer.Option(help="Invent viewers: 30 days of history the first time, then live ones.")
+    ] = True,
+    history_days: Annotated[int, typer.Option(min=1, max=365, help="Days of invented history.")] = 30,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions of invented history.")] = 20_000,
+    viewers: Annotated[str, typer.Option(help="How many invented viewers watch at once: MIN..MAX.")] = "1..8",
+) -> None:
+    """Start the whole stack on this machine: broker, ClickHouse, ingest, Dagster, API, invented viewers.
+
+    Stays in the foreground; Ctrl-C stops everything and keeps the data. With KAFKA_BOOTSTRAP_SERVERS or
+    CLICKHOUSE_HOST set, uses those instead of its own.
+    """
+    from retention_platform.embedded import up as stack
+
+    if detach:
+        arguments = ["--simulate" if simulate else "--no-simulate", "--viewers", viewers]
+        arguments += ["--history-days", str(history_days), "--sessions", str(sessions)]
+        stack.up_detached(console, arguments)
+    else:
+        stack.up(console, history_days=history_days, sessions=sessions, viewers=viewers, simulate=simulate)
+
+
+@app.command()
+def down() -> None:
+    """Stop a stack that runs in the background, or in another terminal. Data is kept."""
+    from retention_platform.embedded.up import down
+
+    down(console)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Say of each part whether it is up, how fresh, how far behind. Exit code 1 when one is down."""
+    from retention_platform.embedded import status as parts
+
+    found = parts.gather(get_settings())
+    if as_json:
+        typer.echo(json.dumps(parts.as_dicts(found), indent=2))
+    else:
+        console.print(parts.table(found))
+    if not all(part.up for part in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring topics and raw schema up to date. Doing it twice changes nothing."""
+    from retention_platform.ingest.broker import ensure_topics
+    from retention_platform.warehouse.client import connect
+    from retention_platform.warehouse.migrate import migrate
+
+    settings = get_settings()
+    applied = migrate(connect(settings), raw_ttl_days=settings.raw_ttl_days)
+    typer.echo(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+    if settings.kafka_bootstrap_servers:
+        made = ensure_topics(settings)
+        typer.echo(f"created topics {', '.join(made)}" if made else "the topics exist")
+    else:
+        typer.echo("topics not looked at: KAFKA_BOOTSTRAP_SERVERS is not set")
+
+
+@app.command()
+def ingest() -> None:
+    """Read the topics into ClickHouse until stopped; waits, and says so, while either is away.
+
+    Several may run: they share the partitions. What one had not stored, another repeats exactly.
+    """
+    from retention_platform.ingest.consumer import run_ingest
+
+    _log_to_stderr()
+    run_ingest(get_settings())
+
+
+@app.command()
+def refresh(
+    full: Annotated[bool, typer.Option("--full", help="Recompute everything from raw, not only what changed.")] = False,
+) -> None:
+    """Materialize the marts now, through the running Dagster."""
+    from retention_platform.orchestration.launch import launch_job
+
+    settings = get_settings()
+    base = f"http://{settings.dagster_host}:{settings.dagster_port}"
+    with console.status("Dagster is materializing the marts …"):
+        launch_job(base, "reconcile" if full else "marts", on_progress=lambda _: None)
+    console.print("the marts are fresh")
+
+
+@app.command()
+def sql(query: Annotated[str, typer.Argument(help="Any SQL that ClickHouse understands.")]) -> None:
+    """Run SQL on the warehouse and print the answer.
+
+    Example: retention sql "select video_id, views, completion_rate from marts.engagement_summary"
+    """
+    from clickhouse_connect.driver.exceptions import Error
+
+    from retention_platform.warehouse.client import connect, first_line
+
+    try:
+        answer = connect(get_settings()).raw_query(query, fmt="PrettyCompactMonoBlock")
+    except Error as error:
+        raise RetentionError(first_line(error)) from None
+    typer.echo(bytes(answer).decode("utf-8", "replace").rstrip("\n"))
+
+
+@rejects_app.callback(invoke_without_command=True)
+def rejects(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show, the newest first.")] = 20,
+) -> None:
+    """List messages that were refused: where they are in the log, what is wrong, how they begin."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.table import Table
+
+    from retention_platform.warehouse.client import connect
+
+    client = connect(get_settings())
+    total = client.query("select count() from raw.rejected_events final").result_rows[0][0]
+    if not total:
+        console.print("nothing was rejected")
+        return
+    rows = client.query(
+        "select rejected_at, topic, partition, offset, reason, "
+        "substring(replaceRegexpAll(toValidUTF8(payload), '[[:cntrl:]]', ' '), 1, 80) "
+        "from raw.rejected_events final order by rejected_at desc, topic, partition, offset limit {limit:UInt32}",
+        parameters={"limit": limit},
+    ).result_rows
+    shown = Table("rejected at", "topic", "partition", "offset", "reason", "message", box=None)
+    for row in rows:
+        shown.add_row(*(Console().render_str(str(value), markup=False) for value in row))
+    console.print(shown)
+    console.print(f"{total:,} rejected in all")
+
+
+def main() -> None:
+    """The entry point: a user's error is one line on stderr and exit code 1."""
+    try:
+        app()
+    except RetentionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
