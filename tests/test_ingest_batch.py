@@ -1,0 +1,110 @@
+"""The delivery protocol's pure decisions."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retention_platform.ingest.batch import Batch, Intent, Limits, Start, encode_row, row_prefix, where_to_start
+
+LIMITS = Limits(rows=3, size=100, seconds=1.0)
+
+
+def batch(start: int = 5, replay_end: int | None = None) -> Batch:
+    return Batch("playback_events", 2, start, opened_at=0.0, replay_end=replay_end)
+
+
+@given(st.text(), st.none() | st.integers(0, 2**62))
+def test_an_intent_survives_the_metadata(log_id: str, end: int | None) -> None:
+    assert Intent.decode(Intent(log_id, end).encode()) == Intent(log_id, end)
+
+
+@given(st.text() | st.none())
+def test_metadata_of_others_is_no_intent(metadata: str | None) -> None:
+    assert Intent.decode(metadata) is None
+
+
+def test_a_partition_nobody_committed_is_read_from_its_lowest_offset() -> None:
+    assert where_to_start("log", 7, None, None) == Start(7)
+    assert where_to_start("log", 7, -1001, "") == Start(7)
+
+
+def test_a_batch_under_way_is_repeated_exactly() -> None:
+    assert where_to_start("log", 0, 10, Intent("log", 25).encode()) == Start(10, 25)
+
+
+def test_a_finished_batch_is_not_repeated() -> None:
+    assert where_to_start("log", 0, 10, Intent("log").encode()) == Start(10)
+    assert where_to_start("log", 0, 25, Intent("log", 25).encode()) == Start(25)
+
+
+def test_an_offset_of_another_log_means_nothing() -> None:
+    assert where_to_start("new", 0, 10, Intent("old", 25).encode()) == Start(0)
+
+
+def test_the_token_names_log_place_and_range() -> None:
+    one = batch()
+    one.add(5, b"a")
+    one.add(9, b"b")
+    assert one.token("log") == "log/playback_events/2/5-9"
+    assert one.token("other") != one.token("log")
+
+
+def test_a_repeated_range_has_the_first_ones_token_whatever_is_left_of_it() -> None:
+    first = batch()
+    for offset in range(5, 12):
+        first.add(offset, b"x")
+    again = batch(replay_end=first.range_end)
+    again.add(7, b"x")
+    assert again.token("log") == first.token("log")
+
+
+def test_a_repeated_range_is_neither_cut_short_by_age_or_size_nor_stretched() -> None:
+    again = batch(replay_end=12)
+    for offset in range(5, 11):
+        assert again.takes(offset)
+        again.add(offset, b"x" * 100)
+        assert not again.is_due(1e9, LIMITS)
+    again.add(11, b"x")
+    assert again.is_due(0.0, LIMITS)
+    assert not again.takes(12)
+
+
+def test_a_batch_is_due_by_rows_by_bytes_or_by_age_and_never_empty() -> None:
+    assert not batch().is_due(1e9, LIMITS)
+    by_age = batch()
+    by_age.add(5, b"x")
+    assert not by_age.is_due(0.9, LIMITS)
+    assert by_age.is_due(1.0, LIMITS)
+    by_rows = batch()
+    for offset in (5, 6, 7):
+        by_rows.add(offset, b"x")
+    assert by_rows.is_due(0.0, LIMITS)
+    by_size = batch()
+    by_size.add(5, b"x" * 100)
+    assert by_size.is_due(0.0, LIMITS)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 2**31 - 1), st.integers(0, 2**62))
+def test_a_row_is_read_back_from_row_binary(key: bytes, payload: bytes, partition: int, offset: int) -> None:
+    row = encode_row(row_prefix("log-é", "topic"), partition, offset, 1_700_000_000_123, key, payload)
+
+    def text(at: int) -> tuple[bytes, int]:
+        length = shift = 0
+        while True:
+            byte = row[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return row[at : at + length], at + length
+
+    log_id, at = text(0)
+    topic, at = text(at)
+    assert (log_id.decode(), topic) == ("log-é", b"topic")
+    assert int.from_bytes(row[at : at + 4], "little") == partition
+    assert int.from_bytes(row[at + 4 : at + 12], "little") == offset
+    assert int.from_bytes(row[at + 12 : at + 20], "little") == 1_700_000_000_123
+    key_read, at = text(at + 20)
+    payload_read, at = text(at)
+    assert (key_read, payload_read, at) == (key, payload, len(row))
