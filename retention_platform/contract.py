@@ -71,6 +71,7 @@ def parse_time(value: object) -> datetime:
     Takes ISO 8601 with ``T`` (no offset means UTC), epoch milliseconds, or an aware datetime.
     Raises PydanticCustomError, which names no field: the model does.
     """
+    value = _parse_integer(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         moment = value.astimezone(timezone.utc)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -106,6 +107,19 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _parse_integer(value: object) -> object:
+    """JSON has one kind of number: 1.0 is the integer 1. True is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _parse_version(value: object) -> object:
+    if isinstance(value, bool) or _parse_integer(value) != SCHEMA_VERSION:
+        raise PydanticCustomError("version", "must be 1")
+    return SCHEMA_VERSION
+
+
 def _parse_uuid(value: object) -> str:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise PydanticCustomError("uuid", "not a UUID")
@@ -115,9 +129,12 @@ def _parse_uuid(value: object) -> str:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, strict=True)]
 Label = Annotated[str, StringConstraints(max_length=MAX_ID_LENGTH, strict=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_LENGTH, strict=True)]
-MediaMs = Annotated[int, Field(strict=True, ge=0, le=MAX_MEDIA_MS)]
-IntervalMs = Annotated[int, Field(strict=True, ge=-MAX_INTERVAL_MS, le=MAX_INTERVAL_MS)]
-DurationMs = Annotated[int, Field(strict=True, ge=1, le=MAX_MEDIA_MS)]
+MediaMs = Annotated[int, BeforeValidator(_parse_integer), Field(strict=True, ge=0, le=MAX_MEDIA_MS)]
+IntervalMs = Annotated[
+    int, BeforeValidator(_parse_integer), Field(strict=True, ge=-MAX_INTERVAL_MS, le=MAX_INTERVAL_MS)
+]
+DurationMs = Annotated[int, BeforeValidator(_parse_integer), Field(strict=True, ge=1, le=MAX_MEDIA_MS)]
+Version = Annotated[Literal[1], BeforeValidator(_parse_version)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=MAX_PLAYBACK_RATE, allow_inf_nan=False)]
 Time = Annotated[datetime, BeforeValidator(parse_time)]
 Uuid = Annotated[str, BeforeValidator(_parse_uuid)]
@@ -141,7 +158,7 @@ class _Message(BaseModel):
 class PlaybackEvent(_Message):
     """One event of one playback. All ``*_ms`` are content milliseconds; times are UTC with milliseconds."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Version = 1
     event_id: Uuid
     event_type: EventType
     event_time: Time

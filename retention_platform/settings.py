@@ -56,8 +56,7 @@ class Settings(BaseSettings):
         """librdkafka's settings to reach the broker. Raises SettingsError when none is known."""
         if not self.kafka_bootstrap_servers:
             raise SettingsError(
-                "no Kafka broker is known: start one with `retention up`, "
-                "or set KAFKA_BOOTSTRAP_SERVERS=host:port"
+                "no Kafka broker is known: start one with `retention up`, or set KAFKA_BOOTSTRAP_SERVERS=host:port"
             )
         return {"bootstrap.servers": self.kafka_bootstrap_servers}
 
@@ -70,9 +69,7 @@ def get_settings() -> Settings:
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings read afresh; ``overrides`` win over everything (for tests)."""
-    home = Path(
-        overrides.get("retention_home") or os.environ.get("RETENTION_HOME") or PROJECT_ROOT / ".retention"
-    )
+    home = Path(overrides.get("retention_home") or os.environ.get("RETENTION_HOME") or PROJECT_ROOT / ".retention")
     home = home.expanduser().absolute()
     try:
         return Settings(_env_file=home / STACK_ENV, **{**overrides, "retention_home": home})  # type: ignore[call-arg]

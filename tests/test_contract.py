@@ -45,6 +45,7 @@ def test_each_required_field_is_missed_by_name(name: str) -> None:
     ("name", "value"),
     [
         ("schema_version", 2),
+        ("schema_version", True),
         ("event_id", "not-a-uuid"),
         ("event_type", "stop"),
         ("event_time", "yesterday"),

@@ -1,1 +1,1 @@
-"""FastAPI over the marts, read-only."""
+"""The REST API: read-only over the marts. It computes no metric; that is dbt's."""
