@@ -1,0 +1,53 @@
+{{ config(engine="MergeTree", order_by=["video_id", "second"]) }}
+
+with
+    deltas as (select * from {{ current(ref("int_retention_deltas")) }} where views > 0),
+
+    -- Who leaves at a second, or whose furthest position is in it, was there at that second.
+    counts as (
+        select
+            video_id,
+            toUInt32(instant) as second,
+            toUInt64(views) as views,
+            toUInt64(watching_now) as watching_views,
+            toUInt64(plays_now) as segment_plays,
+            toUInt64(started_now) as started_watching,
+            toUInt64(stopped_now) as stopped_watching,
+            toUInt64(entered_by_now - stopped_by_now + stopped_now) as at_risk,
+            toUInt64(deltas.views - furthest_by_now + furthest_now) as reached_views
+        from deltas
+        array join
+            range(seconds) as instant,
+            arrayCumSum(watching) as watching_now,
+            arrayCumSum(plays) as plays_now,
+            started as started_now,
+            stopped as stopped_now,
+            arrayCumSum(entered) as entered_by_now,
+            arrayCumSum(stopped) as stopped_by_now,
+            furthest as furthest_now,
+            arrayCumSum(furthest) as furthest_by_now
+    ),
+
+    curve as (
+        select
+            video_id,
+            second,
+            views,
+            watching_views,
+            segment_plays,
+            watching_views / views as retention_rate,
+            segment_plays / views as audience_watch_ratio,
+            reached_views / views as reach_ratio,
+            if(watching_views > 0, segment_plays / watching_views - 1, null) as rewatch_ratio,
+            if(reached_views > 0, 1 - watching_views / reached_views, null) as skip_rate,
+            started_watching,
+            stopped_watching,
+            at_risk,
+            if(at_risk > 0, stopped_watching / at_risk, null) as exit_hazard,
+            {{ wilson_bound("watching_views", "views", "-") }} as ci_low,
+            {{ wilson_bound("watching_views", "views", "+") }} as ci_high
+        from counts
+    )
+
+select *
+from curve
