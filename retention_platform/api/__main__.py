@@ -1,0 +1,44 @@
+"""`python -m retention_platform.api`: serve the API until told to stop."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+
+from retention_platform.api.app import create_app
+from retention_platform.errors import RetentionError
+from retention_platform.settings import Settings, get_settings
+
+#: Seconds that requests under way may take to end after SIGTERM or Ctrl-C.
+GRACE_SECONDS = 2
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket on the configured address. Raises RetentionError when it cannot be had."""
+    host, port = settings.api_host, settings.api_port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RetentionError(
+            f"cannot listen on {host}:{port} ({reason.lower()}): stop what uses it, or set API_HOST and API_PORT"
+        ) from None
+
+
+def main() -> None:
+    """Serve until a signal; a user's error is one line on stderr and exit code 1."""
+    try:
+        settings = get_settings()
+        with listen(settings) as listening:
+            config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=GRACE_SECONDS)
+            uvicorn.Server(config).run(sockets=[listening])
+    except RetentionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

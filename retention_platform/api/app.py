@@ -1,0 +1,41 @@
+"""The application put together: routers, problems, and what lives as long as it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from retention_platform import __version__
+from retention_platform.api import errors
+from retention_platform.api.health import HealthCheck
+from retention_platform.api.routers import service, videos
+from retention_platform.api.warehouse import Warehouse
+from retention_platform.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API over the warehouse that ``settings`` name. Starts while ClickHouse is away, and finds it later."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        warehouse = Warehouse(settings)
+        app.state.warehouse = warehouse
+        app.state.health = HealthCheck(settings, warehouse)
+        try:
+            yield
+        finally:
+            await warehouse.close()
+
+    app = FastAPI(
+        title="Retention",
+        version=__version__,
+        summary="Video retention analytics: where people leave a video, right to the second.",
+        description="Read-only. `null` means nothing to say, `0` a measured zero, and `reason` why something is empty.",
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    app.include_router(service.router)
+    app.include_router(videos.router)
+    return app

@@ -1,0 +1,49 @@
+"""What handlers are given: the application's warehouse and health check, and the id in the path."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from starlette.convertors import Convertor, register_url_convertor
+
+from retention_platform.api.health import HealthCheck
+from retention_platform.api.warehouse import Warehouse
+from retention_platform.contract import MAX_ID_LENGTH
+
+
+class _VideoIdConvertor(Convertor[str]):
+    """Any text: ids may hold slashes and line ends, which arrive here already percent-decoded."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("video_id", _VideoIdConvertor())
+
+
+def _warehouse(request: Request) -> Warehouse:
+    warehouse: Warehouse = request.app.state.warehouse
+    return warehouse
+
+
+def _health(request: Request) -> HealthCheck:
+    check: HealthCheck = request.app.state.health
+    return check
+
+
+TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
+TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
+VideoId = Annotated[
+    str,
+    Path(
+        max_length=MAX_ID_LENGTH,
+        description="the video's id, percent-encoded (a slash is %2F)",
+        examples=["intro-to-sql"],
+    ),
+]

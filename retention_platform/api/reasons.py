@@ -1,0 +1,37 @@
+"""Why an answer is empty: pure decisions, so that "nothing found" is never taken for "nothing known"."""
+
+from __future__ import annotations
+
+import math
+
+from retention_platform.api.models import Reason
+
+#: The same figures as the variables of dbt_project.yml, which decide; tests hold the two together.
+MOMENTS_MIN_VIEWS = 100
+DROPOFF_BUCKETS = 100
+DROPOFF_EDGE_BUCKETS = 5
+
+_NO_VIEWS = "no session of this video has a valid played interval yet, so there is nothing to measure"
+
+
+def without_views(views: int) -> Reason | None:
+    """Why there are no figures; None when there are views."""
+    return Reason(code="no_views", text=_NO_VIEWS) if views == 0 else None
+
+
+def without_dropoffs(views: int, duration_s: float | None) -> Reason:
+    """Why no dropoff is reported for a video of so many views and seconds."""
+    if views == 0:
+        return Reason(code="no_views", text=_NO_VIEWS)
+    if views < MOMENTS_MIN_VIEWS:
+        text = f"{views} views: too few to tell a dropoff from chance; they are tested from {MOMENTS_MIN_VIEWS} on"
+        return Reason(code="too_few_views", text=text)
+    buckets = min(DROPOFF_BUCKETS, math.ceil(duration_s or 0))
+    if buckets <= 2 * DROPOFF_EDGE_BUCKETS:
+        text = (
+            f"the video has {buckets} buckets, and the {DROPOFF_EDGE_BUCKETS} at either end, "
+            "where every video loses viewers, are not tested"
+        )
+        return Reason(code="video_too_short", text=text)
+    text = "tested, and nowhere do significantly more views end than the neighbouring stretches predict"
+    return Reason(code="none_significant", text=text)

@@ -1,0 +1,1 @@
+"""One router a subject: the service itself, and the videos."""

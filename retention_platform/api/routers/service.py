@@ -1,0 +1,43 @@
+"""The service itself: what it is, and whether it can be used."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from retention_platform import __version__
+from retention_platform.api.dependencies import TheHealthCheck
+from retention_platform.api.models import Health, Index
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/", summary="What this is")
+async def index() -> Index:
+    """Name, version and the paths there are."""
+    return Index(
+        name="retention",
+        version=__version__,
+        description="Video retention analytics: where people leave a video, right to the second. Read-only.",
+        links={
+            "documentation": "/docs",
+            "openapi": "/openapi.json",
+            "health": "/health",
+            "videos": "/videos",
+            "retention_curve": "/video/{video_id}/retention_curve",
+            "significant_dropoffs": "/video/{video_id}/significant_dropoffs",
+            "engagement_summary": "/video/{video_id}/engagement_summary",
+        },
+    )
+
+
+@router.get(
+    "/health",
+    summary="Whether it can be used, and how fresh the figures are",
+    responses={503: {"model": Health, "description": "ClickHouse is away"}},
+)
+async def health(check: TheHealthCheck, response: Response) -> Health:
+    """Each dependency and the freshness; 200 while the API can be used, 503 when ClickHouse is away."""
+    found = await check()
+    response.status_code = 503 if found.status == "unavailable" else 200
+    response.headers["Cache-Control"] = "no-store"
+    return found
