@@ -1,0 +1,111 @@
+"""What dbt tests need: messages sent as ingest sends them, dbt run in this process, and marts read back as rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from dbt.cli.main import dbtRunner
+
+from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
+from retention_platform.settings import DBT_PROJECT_DIR
+from retention_platform.warehouse.client import connect
+
+if TYPE_CHECKING:
+    from retention_platform.settings import Settings
+
+Row = dict[str, Any]
+
+#: The key of each mart's rows.
+KEYS = {
+    "videos": ("video_id",),
+    "retention_curve": ("video_id", "second"),
+    "engagement_summary": ("video_id",),
+    "dropoff_points": ("video_id", "start_second"),
+}
+
+#: Columns that tell of the run and not of the events.
+RUN_COLUMNS = ("computed_at", "last_ingested_at")
+
+_offsets = itertools.count()
+
+
+class Chain:
+    """Raw tables and dbt over one ClickHouse: send messages, build, read the marts."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._runner: dbtRunner | None = None
+        self.client = connect(settings)
+
+    def send(self, topic: str, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Insert messages into the inbox in one batch, as ingest does."""
+        rows = [["test", topic, 0, next(_offsets), 0, "", json.dumps(message)] for message in messages]
+        columns = ["log_id", "topic", "partition", "offset", "message_time", "key", "payload"]
+        if rows:
+            self.client.insert("raw.inbox", rows, column_names=columns)
+
+    def send_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        self.send(EVENTS_TOPIC, events)
+
+    def send_videos(self, videos: Iterable[Mapping[str, Any]]) -> None:
+        self.send(VIDEOS_TOPIC, videos)
+
+    def dbt(self, *arguments: str) -> Any:
+        """Run dbt; its result. Raises AssertionError with what failed."""
+        where = ["--project-dir", str(DBT_PROJECT_DIR), "--profiles-dir", str(DBT_PROJECT_DIR)]
+        where += ["--target-path", str(self._folder / "target"), "--log-path", str(self._folder / "logs")]
+        with ExitStack() as stack:
+            environment = {
+                "CLICKHOUSE_HOST": self._settings.clickhouse_host,
+                "CLICKHOUSE_PORT": str(self._settings.clickhouse_port),
+                "DO_NOT_TRACK": "1",
+            }
+            stack.enter_context(mock.patch.dict(os.environ, environment))
+            if self._runner is None:
+                parsed = dbtRunner().invoke(["--quiet", "parse", *where])
+                assert parsed.success, parsed.exception
+                self._runner = dbtRunner(manifest=parsed.result)
+            outcome = self._runner.invoke(["--quiet", arguments[0], *where, *arguments[1:]])
+        assert outcome.success, outcome.exception or [
+            f"{result.node.name}: {result.message}" for result in outcome.result if result.status in ("error", "fail")
+        ]
+        return outcome.result
+
+    def build(self, *arguments: str) -> None:
+        """Build models and run data tests, as Dagster does."""
+        self.dbt("build", "--exclude-resource-type", "unit_test", *arguments)
+
+    def mart(self, name: str) -> dict[Any, Row]:
+        """A mart's rows by their key, without the columns that tell of the run."""
+        result = self.client.query(
+            f"select * except ({', '.join(RUN_COLUMNS)}) from marts.{name}"
+            if name == "engagement_summary"
+            else f"select * from marts.{name}"
+        )
+        found: dict[Any, Row] = {}
+        for row in result.named_results():
+            values = dict(row)
+            key = tuple(values[column] for column in KEYS[name])
+            found[key[0] if len(key) == 1 else key] = values
+        assert len(found) == result.row_count, f"marts.{name}: a key twice"
+        return found
+
+    def marts(self) -> dict[str, dict[Any, Row]]:
+        """Every mart."""
+        return {name: self.mart(name) for name in KEYS}
+
+    def empty(self) -> None:
+        """Drop what dbt made and empty the raw tables."""
+        for database in ("staging", "marts"):
+            self.client.command(f"drop database if exists {database} sync")
+            self.client.command(f"create database {database}")
+        for table in ("playback_events", "videos", "rejected_events"):
+            self.client.command(f"truncate table raw.{table} sync")

@@ -1,0 +1,187 @@
+"""The marts equal the brute-force oracle, whatever the order, the batches and the accidents by which events came."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import oracle
+from tests.dbt_support import Chain
+
+if TYPE_CHECKING:
+    from tests.conftest import Warehouse
+
+#: 2026-03-14 23:50 UTC: sessions go over midnight, and over a month's end for those that start 17 days later.
+START_MS = 1_773_532_200_000
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def chain(empty_warehouse: Warehouse, tmp_path: Path) -> Iterator[Chain]:
+    chain = Chain(empty_warehouse.settings, tmp_path)
+    yield chain
+    chain.client.close()
+
+
+class Viewers:
+    """Seeded nonsense that still is the contract: every accident players are known for."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def event_id(self) -> str:
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def session(self, video_id: str, duration_ms: int) -> list[dict[str, Any]]:
+        rng = self.random
+        session_id, viewer_id = f"s{rng.getrandbits(60)}", f"v{rng.randrange(40)}"
+        clock = START_MS + rng.randrange(0, 1_200_000) + rng.choice([0, 0, DAY_MS, 17 * DAY_MS])
+        reports_duration = rng.random() < 0.6
+        position, rate, events = rng.choice([0, 0, 0, rng.randrange(duration_ms)]), 1.0, []
+        for _ in range(rng.randrange(1, 9)):
+            kind = rng.choice(["play", "heartbeat", "heartbeat", "heartbeat", "pause", "seek", "rate_change", "exit"])
+            event: dict[str, Any] = {"event_type": kind, "position_ms": max(0, min(position, 604_800_000))}
+            if kind != "play":
+                length = rng.choice([0, 1, 400, 999, 1000, 1001, 5000, 10_000, rng.randrange(1, 20_000)])
+                start, end = position, position + length
+                clock += round(length / rate) if rng.random() < 0.9 else 0
+                position = end
+                if rng.random() < 0.08:
+                    start, end = rng.choice(
+                        [
+                            (-5, 700),
+                            (end, start),
+                            (start, duration_ms + 1001),
+                            (start, duration_ms + 1000),
+                            (duration_ms, duration_ms + 10),
+                            (0, 10**12),
+                            (-(10**12), -1),
+                            (0, duration_ms),
+                        ]
+                    )
+                event |= {"played_from_ms": start, "played_to_ms": end, "position_ms": max(0, min(end, 604_800_000))}
+            if rate != 1 or rng.random() < 0.2:
+                event["playback_rate"] = rate
+            if kind == "seek":
+                event["seek_from_ms"] = min(position, 604_800_000)
+                position = rng.randrange(duration_ms + 500)
+            if kind == "rate_change":
+                rate = rng.choice([0.25, 0.5, 1, 1.1, 1.25, 1.5, 1.75, 2, 16])
+            if reports_duration and rng.random() < 0.7:
+                event["duration_ms"] = max(1, duration_ms + rng.choice([0, 0, 0, -200, 300]))
+            clock += rng.choice([0, 0, 7, 20_000, -3000 if rng.random() < 0.2 else 0])
+            events.append(event | {"event_time": clock})
+        base = {"schema_version": 1, "session_id": session_id, "viewer_id": viewer_id, "video_id": video_id}
+        return [base | event | {"event_id": self.event_id()} for event in events]
+
+    def small_videos(self, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Events and catalogue of many short videos, some without sessions, some without a description."""
+        rng, events, videos = self.random, [], []
+        for number in range(count):
+            video_id = f"small-{number}"
+            duration_ms = rng.choice([1, 999, 1000, 1001, 30_000, 31_500, rng.randrange(1, 60_000)])
+            if rng.random() < 0.7:
+                videos += self.descriptions(video_id, duration_ms)
+            for _ in range(rng.choice([0, 1, 2, 5, 12])):
+                events += self.session(video_id, duration_ms)
+        return events, videos
+
+    def descriptions(self, video_id: str, duration_ms: int) -> list[dict[str, Any]]:
+        """One to three descriptions, now and then two of the same time."""
+        rng = self.random
+        return [
+            {
+                "video_id": video_id,
+                "title": f"Title {rng.randrange(9)}",
+                "updated_at": START_MS + rng.randrange(3),
+                "chapters": [
+                    {"start_ms": start, "title": f"Chapter at {start}"}
+                    for start in rng.sample(range(0, duration_ms + 1), min(2, duration_ms))
+                ],
+            }
+            | ({"category": "talks"} if rng.random() < 0.5 else {})
+            | ({"duration_ms": max(1, duration_ms - rng.choice([0, 0, 1500]))} if rng.random() < 0.7 else {})
+            for _ in range(rng.choice([1, 1, 2, 3]))
+        ]
+
+    def cliff(self, video_id: str, views: int, seconds: int, drops: dict[int, float]) -> list[dict[str, Any]]:
+        """Views that leave at a steady small rate, and many at once after each second of ``drops``."""
+        rng, events = self.random, []
+        for number in range(views):
+            end = next(
+                (s for s in range(1, seconds) if rng.random() < drops.get(s, 0.002)),
+                seconds,
+            )
+            first = rng.choice([0, 0, 0, rng.randrange(end)])
+            clock = START_MS + rng.randrange(3_600_000)
+            for start in range(first, end, 10):
+                stop = min(end, start + 10)
+                clock += 1000 * (stop - start)
+                events.append(
+                    {
+                        "schema_version": 1,
+                        "event_id": self.event_id(),
+                        "event_type": "heartbeat",
+                        "event_time": clock,
+                        "session_id": f"{video_id}-{number}",
+                        "viewer_id": f"v{number // 2}",
+                        "video_id": video_id,
+                        "position_ms": 1000 * stop,
+                        "played_from_ms": 1000 * start,
+                        "played_to_ms": 1000 * stop,
+                        "duration_ms": 1000 * seconds,
+                    }
+                )
+        return events
+
+    def everything(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        events, videos = self.small_videos(150)
+        events += self.cliff("cliff-99", 99, 120, {60: 0.3})
+        events += self.cliff("cliff-140", 140, 250, {100: 0.3, 180: 0.2})
+        events += self.cliff("cliff-320", 320, 101, {40: 0.15, 42: 0.15, 60: 0.08})
+        events += self.cliff("cliff-short", 150, 12, {6: 0.4})
+        videos += self.descriptions("cliff-320", 101_000)
+        return events, videos
+
+
+def assert_equal_to_oracle(chain: Chain, events: list[dict[str, Any]], videos: list[dict[str, Any]]) -> None:
+    assert chain.client.command("select count() from raw.rejected_events") == 0, "the test broke the contract"
+    expected = oracle.marts(events, videos)
+    found = chain.marts()
+    for row in found["videos"].values():
+        row["chapters"] = json.dumps([(c["start_ms"], c["title"]) for c in row["chapters"]])
+    for name, rows in found.items():
+        wanted = getattr(expected, name)
+        assert rows.keys() == wanted.keys(), f"{name}: {sorted(rows.keys() ^ wanted.keys(), key=str)[:5]}"
+        for key, row in rows.items():
+            for column, value in wanted[key].items():
+                assert same(row[column], value), f"{name} {key} {column}: {row[column]!r}, expected {value!r}"
+
+
+def same(found: Any, expected: Any) -> bool:
+    if isinstance(found, datetime):
+        found = round(found.timestamp() * 1000)
+    if isinstance(expected, Fraction | float):
+        return found is not None and found == pytest.approx(float(expected), rel=1e-6, abs=1e-5)
+    return bool(found == expected)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_marts_of_random_sessions_equal_brute_force(chain: Chain, seed: int) -> None:
+    events, videos = Viewers(seed).everything()
+    chain.send_events(events)
+    chain.send_videos(videos)
+    chain.build()
+    assert_equal_to_oracle(chain, events, videos)
+    summary = chain.mart("engagement_summary").values()
+    assert sum(row["invalid_intervals"] for row in summary) > 100, "the seed tests too little"
+    assert sum(row["implausible_sessions"] for row in summary) > 0, "the seed tests too little"
+    assert len(chain.mart("dropoff_points")) >= 3, "the seed tests too little"
