@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -147,14 +146,9 @@ def sql(query: Annotated[str, typer.Argument(help="Any SQL that ClickHouse under
 
     Example: retention sql "select video_id, views, completion_rate from marts.engagement_summary"
     """
-    from clickhouse_connect.driver.exceptions import Error
+    from retention_platform.warehouse.client import connect
 
-    from retention_platform.warehouse.client import connect, first_line
-
-    try:
-        answer = connect(get_settings()).raw_query(query, fmt="PrettyCompactMonoBlock")
-    except Error as error:
-        raise RetentionError(first_line(error)) from None
+    answer = connect(get_settings()).raw_query(query, fmt="PrettyCompactMonoBlock")
     typer.echo(bytes(answer).decode("utf-8", "replace").rstrip("\n"))
 
 
@@ -190,11 +184,18 @@ def rejects(
 
 def main() -> None:
     """The entry point: a user's error is one line on stderr and exit code 1."""
+    # The driver logs a traceback of what it also raises.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     try:
         app()
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except Exception as error:
+        if type(error).__module__.startswith("clickhouse_connect."):
+            print(f"error: ClickHouse: {str(error).strip().splitlines()[0][:500]}", file=sys.stderr)
+            raise SystemExit(1) from None
+        raise
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+import pytest
+
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC, parse_event, parse_video
 from retention_platform.errors import ContractError
 from retention_platform.ingest.batch import encode_row, row_prefix
-from retention_platform.ingest.consumer import ClickHouseSink
+from retention_platform.ingest.consumer import INSERT_SETTINGS, ClickHouseSink
 from tests.conftest import Warehouse
 from tests.messages import EVENT, VIDEO
 
@@ -73,12 +75,16 @@ def messages(base: dict[str, Any], optional: list[str], seed: int) -> list[bytes
     return made
 
 
+@pytest.fixture(autouse=True)
+def keep_equal_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most messages here share an event_id: an insert would fold them into one."""
+    monkeypatch.setitem(INSERT_SETTINGS, "optimize_on_insert", 0)
+
+
 def store(warehouse: Warehouse, topic: str, payloads: list[bytes]) -> None:
     prefix = row_prefix("log", topic)
     received_ms = int(RECEIVED.timestamp() * 1000)
     rows = b"".join(encode_row(prefix, 0, n, received_ms, b"key", payload) for n, payload in enumerate(payloads))
-    # Most messages here share an event_id; this keeps an insert from folding them into one.
-    monkeypatch.setitem(INSERT_SETTINGS, "optimize_on_insert", 0)
     ClickHouseSink(warehouse.settings).insert(rows, f"log/{topic}/0/0-{len(payloads) - 1}")
 
 

@@ -52,9 +52,9 @@ class Reason(_Answer):
 class Index(_Answer):
     """What this service is and where to go from here."""
 
-    name: str = Field(examples=["retention"])
-    version: str = Field(examples=["0.1.0"])
-    description: str
+    name: str = Field(description="of this software", examples=["retention"])
+    version: str = Field(description="of this software", examples=["0.1.0"])
+    description: str = Field(description="what it is for")
     links: dict[str, str] = Field(description="paths, with {video_id} to be filled in and percent-encoded")
 
 
@@ -69,10 +69,10 @@ class Dependency(_Answer):
 class Dependencies(_Answer):
     """Every part the answers depend on."""
 
-    clickhouse: Dependency
-    marts: Dependency
-    kafka: Dependency
-    dagster: Dependency
+    clickhouse: Dependency = Field(description="where everything is stored")
+    marts: Dependency = Field(description="the tables that the answers come from")
+    kafka: Dependency = Field(description="the broker that events come through")
+    dagster: Dependency = Field(description="what refreshes the marts")
 
 
 class Freshness(_Answer):
@@ -97,10 +97,10 @@ class Health(_Answer):
     status: Literal["ok", "degraded", "unavailable"] = Field(
         description="ok: everything is up; degraded: usable, but something is down; unavailable: ClickHouse is away"
     )
-    version: str = Field(examples=["0.1.0"])
-    checked_at: Utc
-    dependencies: Dependencies
-    freshness: Freshness
+    version: str = Field(description="of this software", examples=["0.1.0"])
+    checked_at: Utc = Field(description="when the parts were asked")
+    dependencies: Dependencies = Field(description="every part the answers depend on")
+    freshness: Freshness = Field(description="how old the figures are")
 
 
 class Chapter(_Answer):
@@ -117,31 +117,31 @@ class VideoListItem(_Answer):
     title: str | None = Field(
         description="null when the catalogue does not know the video; untrusted text", examples=["SQL, from scratch"]
     )
-    category: str | None = Field(examples=["tutorial"])
-    published_at: Utc | None
+    category: str | None = Field(description="as the catalogue says", examples=["tutorial"])
+    published_at: Utc | None = Field(description="as the catalogue says")
     duration_s: Seconds | None = Field(description="seconds of content; null when nobody told", examples=[754.0])
     duration_source: str = Field(
         description="catalogue, reported (by players), inferred (from the furthest position) or unknown",
         examples=["catalogue"],
     )
     views: Count = Field(description="sessions with at least one valid played interval", examples=[1_820])
-    unique_viewers: Count = Field(examples=[1_411])
+    unique_viewers: Count = Field(description="distinct viewers of the views", examples=[1_411])
     watch_time_s: Seconds = Field(description="seconds of wall time", examples=[512_340.5])
     average_view_percentage: float | None = Field(
         ge=0, le=100, description="percent of the video's length seen by the average view", examples=[46.1]
     )
     completion_rate: Share | None = Field(description="share of views", examples=[0.31])
     is_sufficient: bool = Field(description="whether there are at least 30 views")
-    last_event_at: Utc | None
+    last_event_at: Utc | None = Field(description="of any session of the video")
 
 
 class VideoList(_Answer):
     """A page of the videos, the most viewed first."""
 
     total: Count = Field(description="videos in all", examples=[12])
-    limit: int = Field(examples=[100])
-    offset: Count = Field(examples=[0])
-    videos: list[VideoListItem]
+    limit: int = Field(description="videos on a page", examples=[100])
+    offset: Count = Field(description="videos before this page", examples=[0])
+    videos: list[VideoListItem] = Field(description="the most viewed first")
 
 
 class _OneVideo(_Answer):
@@ -181,7 +181,7 @@ class RetentionCurve(_OneVideo):
     """The curve: a point for every second from 0 to the end, also where nobody watched; no points without views."""
 
     reason: Reason | None = Field(description="why there are no points; null when there are")
-    points: list[CurvePoint]
+    points: list[CurvePoint] = Field(description="one per second, without gaps")
 
 
 class Dropoff(_Answer):
@@ -206,18 +206,18 @@ class SignificantDropoffs(_OneVideo):
     """The significant dropoffs in the order of the video, or the reason why there are none."""
 
     reason: Reason | None = Field(description="why nothing is reported; null when something is")
-    dropoffs: list[Dropoff]
+    dropoffs: list[Dropoff] = Field(description="in the order of the video")
 
 
 class EngagementSummary(_OneVideo):
     """The engagement figures of one video."""
 
     reason: Reason | None = Field(description="why the ratios are null; null when there are views")
-    category: str | None = Field(examples=["tutorial"])
-    published_at: Utc | None
+    category: str | None = Field(description="as the catalogue says", examples=["tutorial"])
+    published_at: Utc | None = Field(description="as the catalogue says")
     duration_source: str = Field(description="catalogue, reported, inferred or unknown", examples=["catalogue"])
-    chapters: list[Chapter]
-    unique_viewers: Count = Field(examples=[1_411])
+    chapters: list[Chapter] = Field(description="in the order of the video")
+    unique_viewers: Count = Field(description="distinct viewers of the views", examples=[1_411])
     engaged_views: Count = Field(description="views with at least 3 s of content watched", examples=[1_702])
     watch_time_s: Seconds = Field(description="seconds of wall time, rewatches counted", examples=[512_340.5])
     content_played_s: Seconds = Field(description="seconds of content, rewatches counted", examples=[540_112.0])
@@ -230,10 +230,10 @@ class EngagementSummary(_OneVideo):
     hook_retention_3s: Share | None = Field(description="retention_rate at 3 s", examples=[0.93])
     intro_retention_30s: Share | None = Field(description="retention_rate at 30 s", examples=[0.71])
     rewatch_rate: Share | None = Field(description="share of views that played an instant twice", examples=[0.18])
-    seeks_per_view: float | None = Field(ge=0, examples=[1.4])
+    seeks_per_view: float | None = Field(ge=0, description="seek events / views", examples=[1.4])
     peak_concurrent_viewers: Count = Field(description="most sessions at once, sampled every 10 s", examples=[37])
-    first_event_at: Utc | None
-    last_event_at: Utc | None
+    first_event_at: Utc | None = Field(description="of any session of the video")
+    last_event_at: Utc | None = Field(description="of any session of the video")
     sessions: Count = Field(description="sessions of any kind, views or not", examples=[1_845])
     implausible_sessions: Count = Field(description="left out: played faster than any player can", examples=[0])
     invalid_intervals: Count = Field(description="played intervals left out: impossible for this video", examples=[2])

@@ -222,7 +222,7 @@ def _drain(supervisor: Supervisor, settings: Settings) -> None:
         time.sleep(0.1)
 
 
-def up(console: Console, *, history_days: int, sessions: int, viewers: tuple[int, int], simulate: bool) -> None:
+def up(console: Console, *, history_days: int, sessions: int, viewers: str, simulate: bool) -> None:
     """Run the stack in the foreground until interrupted.
 
     Raises RetentionError, everything stopped, for a taken port, a folder in use, or a part that dies.
@@ -250,7 +250,7 @@ def up(console: Console, *, history_days: int, sessions: int, viewers: tuple[int
             began = time.monotonic()
             stack.bring_up(
                 history=(lambda s: load_history(s, history_days, sessions)) if simulate else None,
-                live=("--viewers", f"{viewers[0]}..{viewers[1]}", "--quiet") if simulate else None,
+                live=("--viewers", viewers) if simulate else None,
             )
             console.print(what_next(stack.settings, home, time.monotonic() - began))
             home.ready.write_text("ready\n", encoding="utf-8")
