@@ -1,0 +1,282 @@
+"""The API over marts that dbt built on the real engine: its figures are the oracle's, whatever an id looks like."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from retention_platform.api import reasons
+from retention_platform.settings import DBT_PROJECT_DIR, load_settings
+from retention_platform.warehouse.client import connect
+from retention_platform.warehouse.migrate import migrate
+from tests import oracle
+from tests.api_support import describe, path, serving, watch
+from tests.conftest import DATABASES
+from tests.dbt_support import Chain
+
+#: Ids that break what is put together by hand: paths, URLs, SQL text, ClickHouse's own escapes and parameters.
+HOSTILE = [
+    "o'brien",
+    '" or 1=1 --',
+    "'; drop table marts.videos; --",
+    "' union all select * from system.users --",
+    "a/b",
+    "a/retention_curve",
+    "/",
+    "видео 🎬",
+    "tab\tand\nline\r\n",
+    "back\\slash \\n \\x41 \\N",
+    "%2F",
+    "%",
+    "{video_id:String}",
+    "nul\x00nul",
+    "?limit=1#part",
+    " space ",
+    "<script>alert(1)</script>",
+    "x" * 256,
+]
+
+
+PUBLISHED_MS = 1_700_000_000_000
+
+
+def _everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rng, events, videos = random.Random(7), [], []
+    for number, video_id in enumerate(HOSTILE):
+        # Each id has a number of views of its own, so that no answer can be another's.
+        for viewer in range(number + 1):
+            events += watch(video_id, viewer, 2 + viewer % 5, 12.5)
+    for viewer in range(40):
+        events += watch("few", viewer, rng.randrange(1, 60), 60)
+    for viewer in range(150):
+        events += watch("calm", viewer, 1 + viewer * 119 / 150, 120)
+        events += watch("short", viewer, rng.randrange(1, 9), 8)
+        leaves_at = 60.5 if viewer % 3 == 0 else 200 if viewer % 3 == 1 else rng.randrange(1, 200)
+        events += watch("cliff", viewer, leaves_at, 200)
+    chapters = [{"start_ms": 0, "title": "Hello"}, {"start_ms": 50_000, "title": "<b>Middle</b>"}]
+    videos.append(
+        describe("cliff", duration_ms=200_000, chapters=chapters, category="talks", published_at=PUBLISHED_MS)
+    )
+    videos.append(describe("nobody", duration_ms=90_000))
+    videos.append(describe("nobody knows how long"))
+    return events, videos
+
+
+EVENTS, VIDEOS = _everything()
+
+
+@pytest.fixture(scope="module")
+def api(clickhouse_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    home = tmp_path_factory.mktemp("api")
+    settings = load_settings(retention_home=home, clickhouse_host="127.0.0.1", clickhouse_port=clickhouse_port)
+    client = connect(settings)
+    for database in DATABASES:
+        client.command(f"drop database if exists {database} sync")
+    migrate(client)
+    client.close()
+    chain = Chain(settings, home)
+    chain.send_events(EVENTS)
+    chain.send_videos(VIDEOS)
+    chain.build()
+    chain.client.close()
+    with serving(settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def expected() -> oracle.Marts:
+    return oracle.marts(EVENTS, VIDEOS)
+
+
+def get(api: httpx.Client, url: str, status: int = 200) -> Any:
+    answer = api.get(url)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        here = found[name]
+        if name in ("first_event_at", "last_event_at") and value is not None:
+            here = round(datetime.fromisoformat(here.replace("Z", "+00:00")).timestamp() * 1000)
+        if isinstance(value, Fraction | float):
+            assert here == pytest.approx(float(value), rel=1e-6, abs=1e-9), name
+        else:
+            assert here == value, name
+
+
+def test_every_curve_is_the_oracles_second_by_second(api: httpx.Client, expected: oracle.Marts) -> None:
+    for video_id in expected.videos:
+        found = get(api, path(video_id, "retention_curve"))
+        wanted = [row for (owner, _), row in sorted(expected.retention_curve.items()) if owner == video_id]
+        assert [point["second"] for point in found["points"]] == list(range(len(wanted))), video_id
+        for point, row in zip(found["points"], wanted, strict=True):
+            assert_same(point, {k: v for k, v in row.items() if k != "views"})
+        assert found["views"] == expected.engagement_summary[video_id]["views"]
+        assert (found["reason"] is None) == bool(wanted)
+
+
+def test_every_summary_is_the_oracles(api: httpx.Client, expected: oracle.Marts) -> None:
+    for video_id, row in expected.engagement_summary.items():
+        found = get(api, path(video_id, "engagement_summary"))
+        assert_same(found, row)
+        video = expected.videos[video_id]
+        assert found["video_id"] == video_id
+        assert_same(found, {name: video[name] for name in ("title", "category", "duration_s", "duration_source")})
+        chapters = json.dumps([[chapter["start_ms"], chapter["title"]] for chapter in found["chapters"]])
+        assert chapters == video["chapters"]
+
+
+def test_every_dropoff_is_the_oracles(api: httpx.Client, expected: oracle.Marts) -> None:
+    assert expected.dropoff_points, "the data tests nothing"
+    for video_id in expected.videos:
+        found = get(api, path(video_id, "significant_dropoffs"))
+        wanted = [row for (owner, _), row in sorted(expected.dropoff_points.items()) if owner == video_id]
+        assert len(found["dropoffs"]) == len(wanted), video_id
+        for dropoff, row in zip(found["dropoffs"], wanted, strict=True):
+            assert_same(dropoff, row)
+        assert (found["reason"] is None) == bool(wanted)
+
+
+@pytest.mark.parametrize("video_id", HOSTILE, ids=ascii)
+def test_an_id_is_never_anything_but_an_id(api: httpx.Client, video_id: str) -> None:
+    views = HOSTILE.index(video_id) + 1
+    for what in ("retention_curve", "significant_dropoffs", "engagement_summary"):
+        found = get(api, path(video_id, what))
+        assert (found["video_id"], found["views"]) == (video_id, views)
+        absent = get(api, path(video_id[:-1] + "~", what), 404)
+        assert absent["type"] == "urn:retention:problem:unknown-video"
+
+
+@pytest.mark.parametrize(
+    ("video_id", "code"),
+    [
+        ("nobody", "no_views"),
+        ("few", "too_few_views"),
+        ("short", "video_too_short"),
+        ("calm", "none_significant"),
+    ],
+)
+def test_no_dropoffs_come_with_the_reason(api: httpx.Client, video_id: str, code: str) -> None:
+    found = get(api, path(video_id, "significant_dropoffs"))
+    assert found["dropoffs"] == []
+    assert found["reason"]["code"] == code
+
+
+def test_a_described_video_without_views_is_empty_and_says_why(api: httpx.Client) -> None:
+    for video_id in ("nobody", "nobody knows how long"):
+        curve = get(api, path(video_id, "retention_curve"))
+        assert (curve["points"], curve["views"], curve["reason"]["code"]) == ([], 0, "no_views")
+        summary = get(api, path(video_id, "engagement_summary"))
+        assert (summary["views"], summary["watch_time_s"], summary["reason"]["code"]) == (0, 0, "no_views")
+        ratios = ["average_view_duration_s", "average_view_percentage", "completion_rate", "hook_retention_3s"]
+        assert [summary[name] for name in [*ratios, "rewatch_rate", "seeks_per_view", "first_event_at"]] == [None] * 7
+
+
+def test_a_second_that_nobody_watched_is_a_zero(api: httpx.Client) -> None:
+    last = get(api, path("a/b", "retention_curve"))["points"][-1]
+    assert (last["second"], last["watching_views"], last["retention_rate"]) == (12, 0, 0)
+    assert (last["rewatch_ratio"], last["skip_rate"], last["exit_hazard"]) == (None, None, None)
+
+
+def test_the_list_is_whole_and_ordered_whatever_the_pages(api: httpx.Client, expected: oracle.Marts) -> None:
+    pages, offset = [], 0
+    while True:
+        page = get(api, f"/videos?limit=4&offset={offset}")
+        assert (page["total"], page["limit"], page["offset"]) == (len(expected.videos), 4, offset)
+        if not page["videos"]:
+            break
+        pages += page["videos"]
+        offset += 4
+    views = {video_id: row["views"] for video_id, row in expected.engagement_summary.items()}
+    wanted = sorted(views, key=lambda video_id: (-views[video_id], video_id.encode()))
+    assert [video["video_id"] for video in pages] == wanted
+    assert get(api, "/videos")["videos"] == pages
+    for video in pages:
+        row = {**expected.videos[video["video_id"]], **expected.engagement_summary[video["video_id"]]}
+        assert_same(video, {name: row[name] for name in video if name not in ("video_id", "published_at")})
+
+
+def test_times_are_utc_and_say_so(api: httpx.Client) -> None:
+    summary = get(api, path("cliff", "engagement_summary"))
+    assert summary["published_at"] == "2023-11-14T22:13:20Z"
+    assert all(summary[name].endswith("Z") for name in ("first_event_at", "last_event_at", "computed_at"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/videos?limit=0",
+        "/videos?limit=1001",
+        "/videos?limit=ten",
+        "/videos?limit=1e400",
+        "/videos?limit=NaN",
+        "/videos?offset=-1",
+        "/videos?offset=4294967296",
+        f"/videos?offset={'9' * 5000}",
+        path("x" * 257, "retention_curve"),
+    ],
+    ids=lambda url: url[:40],
+)
+def test_a_bad_parameter_is_a_problem_that_names_it(api: httpx.Client, url: str) -> None:
+    answer = api.get(url)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == 422
+    field = "path.video_id" if "video/" in url else "query." + url.partition("?")[2].partition("=")[0]
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert field in problem["detail"]
+
+
+@pytest.mark.parametrize("url", ["/nope", "/video/few", "/video//retention_curve", "/video/few/nope", "/%00", "/%FF"])
+def test_a_path_that_is_not_there_is_a_problem(api: httpx.Client, url: str) -> None:
+    answer = api.get(url)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert (answer.json()["status"], answer.json()["instance"]) == (404, url)
+
+
+def test_the_service_only_reads(api: httpx.Client) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        answer = api.request(method, "/videos")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_index_links_to_paths_that_answer(api: httpx.Client) -> None:
+    links = get(api, "/")["links"]
+    assert {"health", "videos", "retention_curve", "significant_dropoffs", "engagement_summary"} <= links.keys()
+    for name, link in links.items():
+        assert api.get(link.format(video_id="cliff")).status_code == 200, name
+
+
+def test_every_path_and_field_is_described(api: httpx.Client) -> None:
+    document = get(api, "/openapi.json")
+    assert set(document["paths"]) == {
+        "/",
+        "/health",
+        "/videos",
+        *(f"/video/{{video_id}}/{what}" for what in ("retention_curve", "significant_dropoffs", "engagement_summary")),
+    }
+    for name, schema in document["components"]["schemas"].items():
+        for field, said in schema["properties"].items():
+            assert said.get("description"), f"{name}.{field}"
+    for address, operations in document["paths"].items():
+        if "{video_id}" in address:
+            assert {"200", "404", "422", "503"} == operations["get"]["responses"].keys()
+            assert list(operations["get"]["responses"]["404"]["content"]) == ["application/problem+json"]
+
+
+def test_reasons_use_the_thresholds_that_the_marts_use() -> None:
+    variables = yaml.safe_load((DBT_PROJECT_DIR / "dbt_project.yml").read_text())["vars"]
+    assert variables["moments_min_views"] == reasons.MOMENTS_MIN_VIEWS
+    assert variables["dropoff_buckets"] == reasons.DROPOFF_BUCKETS
+    assert variables["dropoff_edge_buckets"] == reasons.DROPOFF_EDGE_BUCKETS
