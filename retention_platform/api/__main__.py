@@ -24,7 +24,8 @@ def listen(settings: Settings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         # Python puts the address into the text of the system's error; those of name resolution have negative numbers.
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise RetentionError(
             f"cannot listen on {host}:{port} ({reason.lower()}): stop what uses it, or set API_HOST and API_PORT"
         ) from None
