@@ -46,6 +46,8 @@ def _options(
 
 def _log_to_stderr() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    # We tell ourselves, once, when ClickHouse is away.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @app.command()

@@ -33,7 +33,8 @@ _STATUS = {
 _INSERT = re.compile(
     r"\s*(?P<into>insert\s+into\s+.*?)"
     r"(?P<settings>\s+settings\s+[^'\"()]*?(?:'[^']*'[^'\"()]*?)*?)?"
-    r"\s+format\s+(?P<format>\w+)\s*;?[ \t\r]*(?:\n|$|(?=[\s\[{(]))",
+    # One line break ends the statement; a second one may be the first byte of binary data.
+    r"\s+format\s+(?P<format>\w+)[ \t\r]*;?[ \t\r]*(?:\n|$|(?=\W))",
     re.IGNORECASE | re.DOTALL,
 )
 _INSERT_WORD = re.compile(r"\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*)*insert\b", re.IGNORECASE | re.DOTALL)

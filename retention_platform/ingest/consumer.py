@@ -143,7 +143,7 @@ class Ingest:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
-                "session.timeout.ms": 10_000,
+                "session.timeout.ms": 6_000,
                 # What librdkafka may hold in memory ahead of us.
                 "queued.max.messages.kbytes": 64 * 1024,
                 "fetch.wait.max.ms": 100,
@@ -153,10 +153,11 @@ class Ingest:
         )
         consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
+        most = min(self._limits.rows, 20_000)
         report_at, reported = time.monotonic() + 10, 0
         try:
             while not self._stopping:
-                self._take(consumer, consumer.consume(20_000, timeout=0.1))
+                self._take(consumer, consumer.consume(most, timeout=0.1))
                 now = time.monotonic()
                 self._store(consumer, [b for b in self._batches.values() if b.is_due(now, self._limits)])
                 if now >= report_at:

@@ -1,0 +1,238 @@
+"""The embedded server as its clients see it: clickhouse-connect, curl-like requests, and its process."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import clickhouse_connect
+import httpx
+import lz4.frame
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from retention_platform.embedded.clickhouse import running
+from retention_platform.embedded.clickhouse_query import insert_with_body, split_insert
+
+
+@pytest.fixture
+def url(clickhouse_port: int) -> str:
+    return f"http://127.0.0.1:{clickhouse_port}"
+
+
+@pytest.fixture
+def client(clickhouse_port: int) -> Iterator[Client]:
+    client = clickhouse_connect.get_client(host="127.0.0.1", port=clickhouse_port)
+    client.command("drop database if exists protocol")
+    client.command("create database protocol")
+    client.command("create table protocol.t (x Int32, y String) engine = MergeTree order by x")
+    yield client
+    client.command("drop database protocol")
+    client.close()
+
+
+def post(url: str, content: str | bytes, **parameters: str) -> httpx.Response:
+    return httpx.post(url, content=content, params=parameters, timeout=30)
+
+
+def test_it_says_ok_where_the_server_does(url: str) -> None:
+    for path in ("/ping", "/", "/replicas_status"):
+        answer = httpx.get(url + path)
+        assert (answer.status_code, answer.text) == (200, "Ok.\n")
+
+
+def test_parameters_arrive_as_they_were_sent(client: Client) -> None:
+    values = ["it's", "a\\b", "tab\tand\nline", "", "é😀", "{x}", "NULL"]
+    query = client.query("select {a:Array(String)}, {d:DateTime}", parameters={"a": values, "d": datetime(2020, 1, 2)})
+    assert query.result_rows == [(values, datetime(2020, 1, 2))]
+    for value in values:
+        assert client.query("select {v:String}", parameters={"v": value}).result_rows == [(value,)]
+
+
+def test_inserts_of_the_driver_arrive(client: Client) -> None:
+    client.insert("protocol.t", [[1, "a"], [2, "b'\\\t"]], column_names=["x", "y"])
+    assert client.query("select * from protocol.t order by x").result_rows == [(1, "a"), (2, "b'\\\t")]
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", b"insert into protocol.t (x, y) format CSV\n7,seven\n"),
+        ("", b'insert into protocol.t format JSONEachRow {"x": 7, "y": "seven"}'),
+        ("", b"insert into protocol.t values (7, 'seven')"),
+        ("", b"insert into protocol.t settings async_insert = 0 format CSV\n7,seven\n"),
+        ("", b"insert into protocol.t select 7, 'seven'"),
+        ("insert into protocol.t (x, y) format CSV", b"7,seven\n"),
+        ("insert into protocol.t values", b"(7, 'seven')"),
+        ("insert into protocol.t format RowBinary", b"\x07\x00\x00\x00\x05seven"),
+        ("", b"insert into protocol.t format RowBinary\n\x07\x00\x00\x00\x05seven"),
+    ],
+)
+def test_inserts_in_every_form_arrive(client: Client, url: str, query: str, body: bytes) -> None:
+    answer = post(url, body, **({"query": query} if query else {}))
+    assert answer.status_code == 200, answer.text
+    assert client.query("select * from protocol.t").result_rows == [(7, "seven")]
+
+
+def test_binary_data_that_begins_with_a_line_break_keeps_it(client: Client, url: str) -> None:
+    assert split_insert(b"insert into t format RowBinary\n\n\n") is not None
+    body = b"insert into protocol.t format RowBinary\n" + b"\x0a\x0a\x0d\x00\x02ab"
+    assert post(url, body).status_code == 200
+    assert client.query("select * from protocol.t").result_rows == [(0x0D0A0A, "ab")]
+
+
+def test_a_word_format_within_a_statement_is_no_insert_format() -> None:
+    assert insert_with_body("select 'insert into t format CSV'") is None
+    assert split_insert(b"select 1 format CSV\n1") is None
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)])
+def test_compressed_bodies_are_read_and_answers_compressed(url: str, encoding: str, compress: object) -> None:
+    assert callable(compress)
+    answer = httpx.post(url, content=compress(b"select 1 + 1"), headers={"Content-Encoding": encoding})
+    assert answer.text == "2\n"
+    answer = httpx.post(
+        url,
+        params={"enable_http_compression": "1"},
+        content="select number from numbers(1000)",
+        headers={"Accept-Encoding": "gzip"},
+    )
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.text.split() == [str(n) for n in range(1000)]
+
+
+def test_headers_tell_format_rows_and_time_zone(url: str) -> None:
+    answer = post(url, "select 1 as a", default_format="JSONCompact", query_id="my-query")
+    assert answer.headers["X-ClickHouse-Format"] == "JSONCompact"
+    assert answer.headers["X-ClickHouse-Query-Id"] == "my-query"
+    assert answer.headers["X-ClickHouse-Timezone"] == "UTC"
+    assert answer.json()["data"] == [[1]]
+    named = post(url, "select 1 as a format TSVWithNames")
+    assert (named.headers["X-ClickHouse-Format"], named.text) == ("TSVWithNames", "a\n1\n")
+
+
+def test_errors_have_the_servers_codes_statuses_and_texts(url: str, client: Client) -> None:
+    missing = post(url, "select * from protocol.nothing")
+    assert (missing.status_code, missing.headers["X-ClickHouse-Exception-Code"]) == (404, "60")
+    assert "DB::Exception" in missing.text
+    assert "UNKNOWN_TABLE" in missing.text
+    assert post(url, "selec 1").status_code == 400
+    unknown = post(url, "select 1", no_such_setting="1")
+    assert unknown.headers["X-ClickHouse-Exception-Code"] == "115"
+    with pytest.raises(DatabaseError, match="UNKNOWN_TABLE"):
+        client.query("select * from protocol.nothing")
+
+
+def test_get_may_only_read(url: str, client: Client) -> None:
+    refused = httpx.get(url, params={"query": "create database no"})
+    assert refused.headers["X-ClickHouse-Exception-Code"] == "164"
+    assert httpx.get(url, params={"query": "select 1"}).text == "1\n"
+
+
+def test_settings_of_one_request_never_leak_into_the_next(url: str) -> None:
+    assert post(url, "select getSetting('max_threads')", max_threads="1").text == "1\n"
+    assert post(url, "set max_threads = 1").status_code == 200
+    assert post(url, "select getSetting('max_threads') = 1 and 0").text == "0\n"
+    assert post(url, "select changed from system.settings where name = 'max_threads'").text == "0\n"
+
+
+def test_a_session_keeps_its_temporary_tables_and_is_locked_while_busy(url: str) -> None:
+    assert post(url, "create temporary table mine (a Int8)", session_id="one").status_code == 200
+    assert post(url, "insert into mine values (5)", session_id="one").status_code == 200
+    assert post(url, "select * from mine", session_id="one").text == "5\n"
+    assert post(url, "select * from mine", session_id="two").status_code == 404
+    assert post(url, "select 1", session_id="none", session_check="1").headers["X-ClickHouse-Exception-Code"] == "372"
+    slow = threading.Thread(target=post, args=(url, "select sleep(1)"), kwargs={"session_id": "one"})
+    slow.start()
+    time.sleep(0.3)
+    assert post(url, "select 1", session_id="one").headers["X-ClickHouse-Exception-Code"] == "373"
+    slow.join()
+
+
+def test_a_slow_query_blocks_neither_ping_nor_others(url: str) -> None:
+    slow = threading.Thread(target=post, args=(url, "select sleepEachRow(1) from numbers(2)"))
+    slow.start()
+    time.sleep(0.2)
+    assert httpx.get(f"{url}/ping").text == "Ok.\n"
+    assert post(url, "select 1").text == "1\n"
+    assert slow.is_alive()
+    slow.join()
+
+
+def test_a_password_is_asked_for(tmp_path: Path) -> None:
+    with running(tmp_path / "data", password="secret") as server:
+        assert httpx.get(f"{server.url}/ping").status_code == 200
+        wrong = post(server.url, "select 1")
+        assert (wrong.status_code, wrong.headers["X-ClickHouse-Exception-Code"]) == (403, "516")
+        assert httpx.post(server.url, content="select 1", auth=("default", "secret")).text == "1\n"
+        key = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": "secret"}
+        assert httpx.post(server.url, content="select 1", headers=key).text == "1\n"
+        assert post(server.url, "select 1", user="default", password="secret").text == "1\n"
+        assert post(server.url, "select 1", user="root", password="secret").status_code == 403
+
+
+def test_what_was_inserted_survives_a_kill(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server:
+        assert post(server.url, "create table default.t (x Int32) engine = MergeTree order by x").status_code == 200
+        assert post(server.url, "insert into default.t values (1), (2)", async_insert="0").status_code == 200
+        os.kill(server.pid, signal.SIGKILL)
+    with running(tmp_path / "data") as server:
+        assert post(server.url, "select sum(x) from default.t").text == "3\n"
+
+
+@pytest.mark.parametrize("what", ["folder", "port"])
+def test_a_folder_or_port_in_use_is_told_in_one_line(tmp_path: Path, what: str) -> None:
+    with running(tmp_path / "data") as server:
+        path = tmp_path / "data" if what == "folder" else tmp_path / "other"
+        port = "0" if what == "folder" else str(server.port)
+        second = subprocess.run(
+            [sys.executable, "-m", "retention_platform.embedded.clickhouse", "--path", str(path), "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert second.returncode == 1
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert second.stderr.startswith("error: ")
+
+
+def test_a_repeated_token_is_stored_once_also_behind_materialized_views(client: Client, url: str) -> None:
+    client.command("create table protocol.inbox (x Int32) engine = Null")
+    for name in ("odd", "even"):
+        client.command(
+            f"create table protocol.{name} (x Int32) engine = MergeTree order by x "
+            "settings non_replicated_deduplication_window = 100"
+        )
+    client.command(
+        "create materialized view protocol.o to protocol.odd as select x from protocol.inbox where x % 2 = 1"
+    )
+    client.command(
+        "create materialized view protocol.e to protocol.even as select x from protocol.inbox where x % 2 = 0"
+    )
+
+    def insert(values: str, token: str) -> None:
+        answer = post(
+            url,
+            values,
+            query="insert into protocol.inbox format CSV",
+            async_insert="0",
+            insert_deduplication_token=token,
+            deduplicate_blocks_in_dependent_materialized_views="1",
+        )
+        assert answer.status_code == 200, answer.text
+
+    for _ in range(3):
+        insert("1\n2\n3\n", "first")
+    insert("1\n2\n3\n", "second")
+    assert client.query("select count() from protocol.odd").result_rows == [(4,)]
+    assert client.query("select count() from protocol.even").result_rows == [(2,)]
