@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
@@ -12,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from clickhouse_connect.driver.binding import bind_query
 
-from retention_platform.api import reasons
+from retention_platform.api import queries, reasons
+from retention_platform.api.warehouse import escaped
 from retention_platform.settings import DBT_PROJECT_DIR, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -154,6 +157,15 @@ def test_an_id_is_never_anything_but_an_id(api: httpx.Client, video_id: str) -> 
         assert (found["video_id"], found["views"]) == (video_id, views)
         absent = get(api, path(video_id[:-1] + "~", what), 404)
         assert absent["type"] == "urn:retention:problem:unknown-video"
+
+
+@pytest.mark.parametrize("video_id", HOSTILE, ids=ascii)
+def test_an_id_travels_beside_the_query_and_every_byte_of_it_escaped(video_id: str) -> None:
+    # The embedded engine forgives a bare tab or line end in a parameter; a ClickHouse server does not.
+    query, sent = bind_query(queries.ONE_VIDEO, escaped({"video_id": video_id}))
+    assert query == queries.ONE_VIDEO
+    assert re.fullmatch(r"(\\x[0-9a-f]{2})+", sent["param_video_id"])
+    assert bytes.fromhex(sent["param_video_id"].replace("\\x", "")).decode() == video_id
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ class MartsMissing(ServiceError):
     """ClickHouse answers, but the marts are not there, or are those of another version."""
 
 
+def escaped(parameters: Mapping[str, str | int]) -> dict[str, bytes | int]:
+    """Parameters so that the driver escapes every byte of a text.
+
+    As text it would leave tabs and line ends as they are, and to a ClickHouse server these end a value (code 457).
+    """
+    return {name: value.encode() if isinstance(value, str) else value for name, value in parameters.items()}
+
+
 class Warehouse:
     """ClickHouse as the API uses it. One per application; belongs to one event loop."""
 
@@ -56,11 +64,9 @@ class Warehouse:
 
         Raises WarehouseAway, WarehouseBusy or MartsMissing; any other refusal is a fault of ours and passes through.
         """
-        # As bytes the driver escapes every character; as text it leaves tabs and line ends, which end a value.
-        bound = {k: v.encode() if isinstance(v, str) else v for k, v in (parameters or {}).items()}
         try:
             client = self._client or await self._connect()
-            return list((await client.query(sql, parameters=bound)).named_results())
+            return list((await client.query(sql, parameters=escaped(parameters or {}))).named_results())
         except ClickHouseError as error:
             meaning = self._meaning(error)
             if meaning is None:
