@@ -11,13 +11,10 @@ from retention_platform.api import queries, reasons
 from retention_platform.api.dependencies import TheWarehouse, VideoId
 from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.models import (
-    CurvePoint,
-    Dropoff,
     EngagementSummary,
     RetentionCurve,
     SignificantDropoffs,
     VideoList,
-    VideoListItem,
 )
 
 router = APIRouter(tags=["videos"])
@@ -34,8 +31,7 @@ async def videos(
 ) -> VideoList:
     """The most viewed first. Described videos that nobody watched are listed with 0 views."""
     total, page = await asyncio.gather(queries.video_count(warehouse), queries.video_page(warehouse, limit, offset))
-    items = [VideoListItem.model_validate(row) for row in page]
-    return VideoList(total=total, limit=limit, offset=offset, videos=items)
+    return VideoList.model_validate({"total": total, "limit": limit, "offset": offset, "videos": page})
 
 
 @router.get(
@@ -50,9 +46,8 @@ async def retention_curve(warehouse: TheWarehouse, video_id: VideoId) -> Retenti
     if rows:
         # The marts are replaced one by one: the curve's own V is the one its ratios are of.
         known["views"] = rows[0]["views"]
-    points = [CurvePoint.model_validate(row) for row in rows]
-    reason = None if points else reasons.without_views(0)
-    return RetentionCurve.model_validate({**known, "reason": reason, "points": points})
+    reason = None if rows else reasons.without_views(0)
+    return RetentionCurve.model_validate({**known, "reason": reason, "points": rows})
 
 
 @router.get(
@@ -64,9 +59,8 @@ async def significant_dropoffs(warehouse: TheWarehouse, video_id: VideoId) -> Si
     """The significant dropoffs in the order of the video; when there are none, the reason."""
     video, rows = await asyncio.gather(queries.video(warehouse, video_id), queries.dropoffs(warehouse, video_id))
     known = _known(video, video_id)
-    found = [Dropoff.model_validate(row) for row in rows]
-    reason = None if found else reasons.without_dropoffs(known["views"], known["duration_s"])
-    return SignificantDropoffs.model_validate({**known, "reason": reason, "dropoffs": found})
+    reason = None if rows else reasons.without_dropoffs(known["views"], known["duration_s"])
+    return SignificantDropoffs.model_validate({**known, "reason": reason, "dropoffs": rows})
 
 
 @router.get(
