@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import uuid
@@ -67,7 +68,7 @@ class Viewers:
                             (0, duration_ms),
                         ]
                     )
-                event |= {"played_from_ms": start, "played_to_ms": end, "position_ms": max(0, min(end, 604_800_000))}
+                event |= {"played_from_ms": start, "played_to_ms": end, "position_ms": max(0, min(end, duration_ms))}
             if rate != 1 or rng.random() < 0.2:
                 event["playback_rate"] = rate
             if kind == "seek":
@@ -185,3 +186,111 @@ def test_marts_of_random_sessions_equal_brute_force(chain: Chain, seed: int) -> 
     assert sum(row["invalid_intervals"] for row in summary) > 100, "the seed tests too little"
     assert sum(row["implausible_sessions"] for row in summary) > 0, "the seed tests too little"
     assert len(chain.mart("dropoff_points")) >= 3, "the seed tests too little"
+
+
+def stored_rows(chain: Chain) -> dict[str, int]:
+    """Rows of the incremental tables, superseded ones included."""
+    tables = ("int_sessions", "int_views", "int_retention_deltas")
+    return {table: int(str(chain.client.command(f"select count() from staging.{table}"))) for table in tables}
+
+
+def test_events_split_shuffled_repeated_and_late_give_the_same_marts(chain: Chain) -> None:
+    viewers = Viewers(3)
+    events, videos = viewers.everything()
+    repeated = events + viewers.random.sample(events, len(events) // 10)
+    viewers.random.shuffle(repeated)
+    cuts = [0, 1, len(repeated) // 3, 2 * len(repeated) // 3, len(repeated)]
+    for number, (start, end) in enumerate(itertools.pairwise(cuts)):
+        if number == 2:
+            chain.send_videos(videos[::2])
+        chain.send_events(repeated[start:end])
+        chain.build()
+    # the catalogue comes last: durations change under sessions that nobody touches again
+    chain.send_videos(videos)
+    chain.build()
+    assert_equal_to_oracle(chain, events, videos)
+    in_pieces = chain.marts()
+
+    rows = stored_rows(chain)
+    chain.build()
+    assert chain.marts() == in_pieces, "a run without news changed the marts"
+    assert stored_rows(chain) == rows, "a run without news wrote rows"
+
+    chain.send_events(repeated[:200])
+    chain.build()
+    assert chain.marts() == in_pieces, "events sent again changed the marts"
+
+    chain.build("--full-refresh")
+    assert chain.marts() == in_pieces, "a full refresh differs from the runs in pieces"
+
+
+def test_a_run_that_died_between_or_within_models_is_made_good_by_the_next(chain: Chain) -> None:
+    viewers = Viewers(4)
+    events, videos = viewers.small_videos(60)
+    half = len(events) // 2
+    chain.send_events(events[:half])
+    chain.send_videos(videos[: len(videos) // 2])
+    chain.build()
+    chain.send_events(events[half:])
+    chain.send_videos(videos)
+    chain.dbt("run", "--select", "int_sessions")
+    chain.dbt("run", "--select", "int_video_durations", "int_views")
+    # an insert of many blocks that died: some of its rows are there
+    latest = "(select max(last_ingested_at) from staging.int_views)"
+    chain.client.command(
+        f"delete from staging.int_views where last_ingested_at = {latest} and cityHash64(session_id) % 2 = 0"
+    )
+    chain.client.command("delete from staging.int_retention_deltas where cityHash64(video_id) % 3 = 0")
+    chain.build()
+    assert_equal_to_oracle(chain, events, videos)
+
+
+def test_an_insert_that_became_visible_late_is_found_within_the_window(chain: Chain) -> None:
+    viewers = Viewers(5)
+    events, videos = viewers.small_videos(20)
+    chain.send_videos(videos)
+    early, late, lost = events[::3], events[1::3], events[2::3]
+    chain.send_events(early)
+    chain.build()
+
+    def appear(some: list[dict[str, Any]], seconds_ago: int) -> None:
+        before = chain.client.command("select now64(3, 'UTC')")
+        chain.send_events(some)
+        chain.client.command(
+            "alter table raw.playback_events update ingested_at = ingested_at - toIntervalSecond"
+            f"({seconds_ago}) where ingested_at >= '{before}' settings mutations_sync = 2"
+        )
+
+    appear(late, 250)
+    chain.build()
+    assert_equal_to_oracle(chain, [*early, *late], videos)
+
+    appear(lost, 7200)
+    chain.build("--full-refresh")
+    assert_equal_to_oracle(chain, events, videos)
+
+
+def test_a_video_that_loses_its_views_loses_its_curve(chain: Chain) -> None:
+    events = Viewers(6).cliff("v", 120, 60, {30: 0.4})
+    long, short = (
+        {"title": "t", "video_id": "v", "duration_ms": 60_000},
+        {"title": "t", "video_id": "v", "duration_ms": 1},
+    )
+    chain.send_events([e for e in events if e["played_from_ms"] >= 10_000])
+    chain.send_videos([long | {"updated_at": 1_773_532_200_000}])
+    chain.build()
+    assert len(chain.mart("retention_curve")) == 60
+    assert chain.mart("dropoff_points")
+    chain.send_videos([short | {"updated_at": 1_773_532_200_001}])
+    chain.build()
+    assert chain.mart("retention_curve") == {}
+    assert chain.mart("dropoff_points") == {}
+    summary = chain.mart("engagement_summary")["v"]
+    assert (summary["views"], summary["completion_rate"]) == (0, None)
+    assert summary["invalid_intervals"] == sum(e["played_from_ms"] >= 10_000 for e in events)
+
+
+def test_no_messages_at_all_build_empty_marts(chain: Chain) -> None:
+    chain.build()
+    chain.build()
+    assert chain.marts() == {"videos": {}, "retention_curve": {}, "engagement_summary": {}, "dropoff_points": {}}

@@ -44,8 +44,8 @@ with
             stopped_watching,
             at_risk,
             if(at_risk > 0, stopped_watching / at_risk, null) as exit_hazard,
-            {{ wilson_bound("watching_views", "views", "-") }} as ci_low,
-            {{ wilson_bound("watching_views", "views", "+") }} as ci_high
+            {{ wilson_low("watching_views", "views") }} as ci_low,
+            {{ wilson_high("watching_views", "views") }} as ci_high
         from counts
     )
 
