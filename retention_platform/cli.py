@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -126,6 +127,38 @@ def ingest() -> None:
 
     _log_to_stderr()
     run_ingest(get_settings())
+
+
+FormatArgument = Annotated[str, typer.Argument(metavar="FORMAT", help="xapi, edx or jsonl.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The log; .gz is read as is.")]
+
+
+@app.command(name="import")
+def import_(name: FormatArgument, file: FileArgument) -> None:
+    """Publish another player's log through the topic and wait until all is stored.
+
+    Importing a file again changes nothing. Example: retention import xapi statements.json.gz
+    """
+    from producer.publisher import Publisher
+
+    from retention_platform.importers.run import import_file
+    from retention_platform.warehouse.client import connect
+
+    settings = get_settings()
+    client = connect(settings)
+    with Publisher(settings) as publisher:
+        summary = import_file(
+            name, file, publisher, lambda sql, values: client.query(sql, parameters=dict(values)).result_rows, console
+        )
+    console.print(summary.table(file))
+
+
+@app.command()
+def convert(name: FormatArgument, file: FileArgument) -> None:
+    """Print a log as contract events, one JSON object a line; what cannot be used goes to stderr with its line."""
+    from retention_platform.importers.run import convert_file
+
+    convert_file(name, file, sys.stdout, sys.stderr)
 
 
 @app.command()
