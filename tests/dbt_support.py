@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -42,7 +41,7 @@ class Chain:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
-        self._runner: dbtRunner | None = None
+        self._manifest: Any = None
         self.client = connect(settings)
 
     def send(self, topic: str, messages: Iterable[Mapping[str, Any]]) -> None:
@@ -60,24 +59,38 @@ class Chain:
 
     def dbt(self, *arguments: str) -> Any:
         """Run dbt; its result. Raises AssertionError with what failed."""
-        where = ["--project-dir", str(DBT_PROJECT_DIR), "--profiles-dir", str(DBT_PROJECT_DIR)]
-        where += ["--target-path", str(self._folder / "target"), "--log-path", str(self._folder / "logs")]
-        with ExitStack() as stack:
-            environment = {
-                "CLICKHOUSE_HOST": self._settings.clickhouse_host,
-                "CLICKHOUSE_PORT": str(self._settings.clickhouse_port),
-                "DO_NOT_TRACK": "1",
-            }
-            stack.enter_context(mock.patch.dict(os.environ, environment))
-            if self._runner is None:
-                parsed = dbtRunner().invoke(["--quiet", "parse", *where])
-                assert parsed.success, parsed.exception
-                self._runner = dbtRunner(manifest=parsed.result)
-            outcome = self._runner.invoke(["--quiet", arguments[0], *where, *arguments[1:]])
+        outcome = self._invoke(dbtRunner(manifest=self.manifest), *arguments)
         assert outcome.success, outcome.exception or [
             f"{result.node.name}: {result.message}" for result in outcome.result if result.status in ("error", "fail")
         ]
         return outcome.result
+
+    def _invoke(self, runner: dbtRunner, *arguments: str) -> Any:
+        where = ["--project-dir", str(DBT_PROJECT_DIR), "--profiles-dir", str(DBT_PROJECT_DIR)]
+        where += ["--target-path", str(self._folder / "target"), "--log-path", str(self._folder / "logs")]
+        environment = {
+            "CLICKHOUSE_HOST": self._settings.clickhouse_host,
+            "CLICKHOUSE_PORT": str(self._settings.clickhouse_port),
+        }
+        with mock.patch.dict(os.environ, environment):
+            outcome = runner.invoke(["--quiet", *arguments, *where])
+        assert outcome.exception is None, outcome.exception
+        return outcome
+
+    @property
+    def manifest(self) -> Any:
+        """dbt's manifest of the project."""
+        if self._manifest is None:
+            self._manifest = self._invoke(dbtRunner(), "parse").result
+        return self._manifest
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """A query's rows over a connection of its own, for readers in other threads."""
+        client = connect(self._settings)
+        try:
+            return [tuple(row) for row in client.query(sql).result_rows]
+        finally:
+            client.close()
 
     def build(self, *arguments: str) -> None:
         """Build models and run data tests, as Dagster does."""
@@ -101,11 +114,3 @@ class Chain:
     def marts(self) -> dict[str, dict[Any, Row]]:
         """Every mart."""
         return {name: self.mart(name) for name in KEYS}
-
-    def empty(self) -> None:
-        """Drop what dbt made and empty the raw tables."""
-        for database in ("staging", "marts"):
-            self.client.command(f"drop database if exists {database} sync")
-            self.client.command(f"create database {database}")
-        for table in ("playback_events", "videos", "rejected_events"):
-            self.client.command(f"truncate table raw.{table} sync")

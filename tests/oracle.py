@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from scipy import stats
+import numpy as np
+from scipy import special, stats
 
 from retention_platform.contract import parse_time
 
 Message = Mapping[str, Any]
 Row = dict[str, Any]
-
-Z95 = float(stats.norm.ppf(0.975))
 
 
 @dataclass
@@ -235,10 +234,12 @@ def _curve(views: list[View], duration_ms: int | None) -> list[Row]:
                     plays[s] += 1
                     watching[s].add(number)
     total, rows = len(views), []
+    furthest = [v.furthest_ms for v in views]
+    stays = [(v.entered_second, v.exit_second) for v in views]
     for s in range(seconds):
-        reached = sum(v.furthest_ms > 1000 * s for v in views)
-        at_risk = sum(v.entered_second <= s <= v.exit_second for v in views)
-        stopped = sum(v.exit_second == s for v in views)
+        reached = sum(position > 1000 * s for position in furthest)
+        at_risk = sum(entered <= s <= left for entered, left in stays)
+        stopped = sum(left == s for _, left in stays)
         seen = len(watching[s])
         again, hazard, here = _ratio(plays[s], seen), _ratio(stopped, at_risk), _ratio(seen, reached)
         low, high = _wilson(seen, total)
@@ -261,6 +262,11 @@ def _curve(views: list[View], duration_ms: int | None) -> list[Row]:
             }
         )
     return rows
+
+
+def betabinom_tail(hits: int, trials: int, a: float, b: float) -> float:
+    """P(X >= hits), summed term by term: scipy's own sf is 1 - cdf, which is noise below about 1e-9."""
+    return float(np.exp(special.logsumexp(stats.betabinom.logpmf(np.arange(hits, trials + 1), trials, a, b))))
 
 
 def _completion_point(duration_ms: int) -> Fraction:
@@ -311,8 +317,9 @@ def _dropoffs(views: list[View], duration_ms: int | None, chapters: list[Message
     members: list[list[int]] = [[] for _ in range(buckets)]
     for s in range(seconds):
         members[s * buckets // seconds].append(s)
-    lost = [sum(v.exit_second in range(m[0], m[-1] + 1) for v in views) for m in members]
-    risk = [sum(v.entered_second <= m[-1] and v.exit_second >= m[0] for v in views) for m in members]
+    stays = [(v.entered_second, v.exit_second) for v in views]
+    lost = [sum(m[0] <= left <= m[-1] for _, left in stays) for m in members]
+    risk = [sum(entered <= m[-1] and left >= m[0] for entered, left in stays) for m in members]
     tested = [b for b in range(5, buckets - 5) if (members[b][-1] + 1) * 1000 <= _completion_point(duration_ms)]
     rows, p_values = [], []
     for b in tested:
@@ -321,7 +328,7 @@ def _dropoffs(views: list[View], duration_ms: int | None, chapters: list[Message
         d0, n0 = sum(lost[i] for i in around), sum(risk[i] for i in around)
         d, n = lost[b], risk[b]
         h0 = (d0 + 0.5) / (n0 + 1)
-        p_values.append(float(stats.betabinom.sf(d - 1, n, d0 + 0.5, n0 - d0 + 0.5)) if d > n * h0 else 1.0)
+        p_values.append(betabinom_tail(d, n, d0 + 0.5, n0 - d0 + 0.5) if d > n * h0 else 1.0)
         points = 100 * (d - n * h0) / total
         start = members[b][0]
         titles = [

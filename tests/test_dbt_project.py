@@ -1,0 +1,141 @@
+"""The dbt project itself: documented to the last column, statistically sound, checked by tests that can fail."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scipy import stats
+
+from tests import oracle
+from tests.dbt_support import Chain
+from tests.test_dbt_marts import Viewers
+
+if TYPE_CHECKING:
+    from tests.conftest import Warehouse
+
+
+@pytest.fixture
+def chain(empty_warehouse: Warehouse, tmp_path: Path) -> Iterator[Chain]:
+    chain = Chain(empty_warehouse.settings, tmp_path)
+    yield chain
+    chain.client.close()
+
+
+def test_every_table_and_column_that_is_there_is_described(chain: Chain) -> None:
+    chain.dbt("run")
+    catalog = chain.dbt("docs", "generate", "--no-compile")
+    manifest = chain.manifest
+    entries = {**catalog.nodes, **catalog.sources}
+    described = {**manifest.nodes, **manifest.sources}
+    tables = {key for key in described if key.startswith(("model.", "source."))}
+    assert tables == set(entries), "the catalogue and the project differ"
+    missing = []
+    for key in tables:
+        node = described[key]
+        if not node.description.strip():
+            missing.append(key)
+        columns = {name: column.description.strip() for name, column in node.columns.items()}
+        missing += [f"{key}.{name}" for name in entries[key].columns if not columns.get(name)]
+        missing += [f"{key}.{name} (not in the table)" for name in columns.keys() - entries[key].columns.keys()]
+    assert not missing
+
+
+def test_databases_are_staging_and_marts_exactly(chain: Chain) -> None:
+    schemas = {node.name: node.schema for node in chain.manifest.nodes.values() if node.resource_type == "model"}
+    assert {name for name, schema in schemas.items() if schema == "marts"} == {
+        "videos",
+        "retention_curve",
+        "engagement_summary",
+        "dropoff_points",
+    }
+    assert set(schemas.values()) == {"staging", "marts"}
+
+
+def test_the_beta_binomial_tail_agrees_with_scipy(chain: Chain) -> None:
+    rng = random.Random(1)
+    cases = [(1, 1, 0.5, 0.5), (30, 30, 0.5, 700.5), (1, 100_000, 0.5, 3.5), (900, 1_000_000, 400.5, 999_000.5)]
+    for _ in range(300):
+        n = rng.choice([1, 30, 100, 1000, 20_000, 300_000])
+        n0 = rng.choice([1, n, 13 * n])
+        d0 = min(n0, int(n0 * rng.choice([0, 0.001, 0.01, 0.2, 1])))
+        mean = n * (d0 + 0.5) / (n0 + 1)
+        d = min(n, max(1, round(mean * rng.choice([1, 1.1, 1.5, 3, 10]) + rng.choice([0, 1, 30]))))
+        cases.append((d, n, d0 + 0.5, n0 - d0 + 0.5))
+    compiled = chain.dbt("compile", "--inline", "{{ betabinom_tail('d', 'n', 'a', 'b') }}")
+    tail = compiled.results[0].node.compiled_code
+    values = ", ".join(f"({number}, {d}, {n}, {a}, {b})" for number, (d, n, a, b) in enumerate(cases))
+    structure = "number UInt32, d UInt64, n UInt64, a Float64, b Float64"
+    found = chain.client.query(f"select number, {tail} from values('{structure}', {values})").result_rows
+    for number, p in found:
+        d, n, a, b = cases[number]
+        assert p == pytest.approx(oracle.betabinom_tail(d, n, a, b), rel=1e-5), cases[number]
+        assert p == pytest.approx(float(stats.betabinom.sf(d - 1, n, a, b)), rel=1e-4, abs=1e-8), cases[number]
+    assert len(found) == len(cases)
+
+
+def test_the_unit_tests_of_the_models_hold(chain: Chain) -> None:
+    chain.dbt("run")
+    results = chain.dbt("test", "--select", "test_type:unit").results
+    assert {result.status for result in results} == {"pass"}
+    assert len(results) >= 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "test"),
+    [
+        (
+            "insert into marts.retention_curve select * from marts.retention_curve limit 1",
+            "retention_curve_one_row_a_key",
+        ),
+        ("alter table marts.retention_curve delete where second = 3", "curves_are_dense_and_agree_with_the_summary"),
+        (
+            "alter table marts.retention_curve update watching_views = views + 1 where second = 3",
+            "retention_curve_rows_are_sound",
+        ),
+        (
+            "alter table marts.engagement_summary update average_view_percentage = 101 where 1",
+            "engagement_summary_rows_are_sound",
+        ),
+        ("alter table marts.dropoff_points update q_value = 0.06 where 1", "dropoff_points_rows_are_sound"),
+    ],
+)
+def test_data_tests_find_damage(chain: Chain, damage: str, test: str) -> None:
+    chain.send_events(Viewers(1).cliff("v", 120, 40, {20: 0.3}))
+    chain.build()
+    chain.client.command(damage, settings={"mutations_sync": 2})
+    with pytest.raises(AssertionError, match=test):
+        chain.dbt("test", "--exclude-resource-type", "unit_test")
+
+
+def test_readers_see_the_marts_before_or_after_a_run_and_nothing_between(chain: Chain) -> None:
+    viewers = Viewers(2)
+    question = "select count(), sum(stopped_watching), max(views) from marts.retention_curve"
+    chain.send_events(viewers.cliff("v", 150, 60, {}))
+    chain.build()
+    before = chain.client.query(question).result_rows[0]
+    chain.send_events(
+        [event | {"session_id": f"again-{event['session_id']}"} for event in viewers.cliff("v", 90, 60, {})]
+    )
+    seen: list[Any] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(chain.ask(question)[0])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        chain.build()
+    finally:
+        done.set()
+        reader.join()
+    after = chain.client.query(question).result_rows[0]
+    assert before != after
+    assert set(seen) <= {before, after}
+    assert len(seen) > 10
