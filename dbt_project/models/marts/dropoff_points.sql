@@ -103,29 +103,28 @@ with
         from tested
     ),
 
-    -- Benjamini-Hochberg within the video: the least p * m / rank of all that are not smaller.
+    -- Benjamini-Hochberg within the video: the least p * tested / rank of all that are not smaller.
     ranked as (
         select
-            video_id,
-            arraySort(groupArray(p_value)) as p_values,
-            arrayMap(
-                (p, rank) -> least(1., p * length(p_values) / rank),
-                p_values,
-                arrayEnumerate(p_values)
-            ) as scaled
+            *,
+            100 * (lost - expected) / views as excess_points,
+            row_number() over (partition by video_id order by p_value) as p_rank,
+            p_value * count() over (partition by video_id) / p_rank as scaled
         from judged
-        group by video_id
     ),
 
     corrected as (
         select
-            judged.*,
-            arrayMin(
-                arraySlice(ranked.scaled, indexOf(ranked.p_values, judged.p_value))
-            ) as q_value,
-            100 * (judged.lost - judged.expected) / judged.views as excess_points
-        from judged
-        inner join ranked on judged.video_id = ranked.video_id
+            *,
+            least(
+                1.,
+                min(scaled) over (
+                    partition by video_id
+                    order by p_rank desc
+                    rows between unbounded preceding and current row
+                )
+            ) as q_value
+        from ranked
     ),
 
     found as (
