@@ -16,8 +16,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from retention_platform.errors import RetentionError, ServiceError
 from retention_platform.settings import Settings
 
-#: Bytes a partition may hold that ingest has not stored, uncompressed: well below the 5 MiB that the broker keeps.
-MAX_AHEAD_BYTES = 2 * 1024 * 1024
+#: Bytes a partition may hold that ingest has not stored, uncompressed: below the 5 MiB (compressed) that the
+#: development broker keeps, also when a quarter more is sent before the next look.
+MAX_AHEAD_BYTES = 4 * 1024 * 1024 - 1
 #: Seconds without any progress of ingest after which a bulk load gives up.
 PATIENCE = 60.0
 

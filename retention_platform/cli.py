@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from producer.cli import produce
 from retention_platform import __version__
 from retention_platform.errors import RetentionError
 from retention_platform.settings import get_settings
@@ -129,6 +131,8 @@ def ingest() -> None:
     run_ingest(get_settings())
 
 
+app.command()(produce)
+
 FormatArgument = Annotated[str, typer.Argument(metavar="FORMAT", help="xapi, edx or jsonl.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The log; .gz is read as is.")]
 
@@ -140,7 +144,6 @@ def import_(name: FormatArgument, file: FileArgument) -> None:
     Importing a file again changes nothing. Example: retention import xapi statements.json.gz
     """
     from producer.publisher import Publisher
-
     from retention_platform.importers.run import import_file
     from retention_platform.warehouse.client import connect
 
@@ -183,7 +186,8 @@ def sql(query: Annotated[str, typer.Argument(help="Any SQL that ClickHouse under
     """
     from retention_platform.warehouse.client import connect
 
-    answer = connect(get_settings()).raw_query(query, fmt="PrettyCompactMonoBlock")
+    named = re.search(r"\bformat\s+\w+\s*;?\s*$", query, re.IGNORECASE)
+    answer = connect(get_settings()).raw_query(query, fmt=None if named else "PrettyCompactMonoBlock")
     typer.echo(bytes(answer).decode("utf-8", "replace").rstrip("\n"))
 
 

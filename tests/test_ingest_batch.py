@@ -85,6 +85,17 @@ def test_a_batch_is_due_by_rows_by_bytes_or_by_age_and_never_empty() -> None:
     assert by_size.is_due(0.0, LIMITS)
 
 
+def test_a_batch_of_a_fair_size_does_not_wait_when_no_more_comes() -> None:
+    limits = Limits(rows=1000, size=10**6, seconds=1.0, quiet_rows=2, quiet_seconds=0.1)
+    one = batch()
+    one.add(5, b"x")
+    one.added_at = 0.2
+    assert not one.is_due(0.5, limits)
+    one.add(6, b"x")
+    assert not one.is_due(0.25, limits)
+    assert one.is_due(0.35, limits)
+
+
 @given(st.binary(max_size=300), st.binary(max_size=300), st.integers(0, 2**31 - 1), st.integers(0, 2**62))
 def test_a_row_is_read_back_from_row_binary(key: bytes, payload: bytes, partition: int, offset: int) -> None:
     row = encode_row(row_prefix("log-é", "topic"), partition, offset, 1_700_000_000_123, key, payload)

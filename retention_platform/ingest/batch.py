@@ -107,6 +107,8 @@ class Batch:
     replay_end: int | None = None
     end: int = 0
     size: int = 0
+    #: When messages last came, on the clock of opened_at.
+    added_at: float = 0.0
     rows: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -127,7 +129,10 @@ class Batch:
         if self.replay_end is not None:
             return self.end >= self.replay_end
         return bool(self.rows) and (
-            len(self.rows) >= limits.rows or self.size >= limits.size or now - self.opened_at >= limits.seconds
+            len(self.rows) >= limits.rows
+            or self.size >= limits.size
+            or now - self.opened_at >= limits.seconds
+            or (len(self.rows) >= limits.quiet_rows and now - self.added_at >= limits.quiet_seconds)
         )
 
     @property
@@ -142,8 +147,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a batch is inserted: at so many rows, bytes (size), or seconds after its first message."""
+    """When a batch is inserted: at so many rows, bytes (size), or seconds after its first message.
+
+    Also when a fair number of rows is there and no more come: then waiting would gain nothing.
+    """
 
     rows: int
     size: int
     seconds: float
+    quiet_rows: int = 1000
+    quiet_seconds: float = 0.03

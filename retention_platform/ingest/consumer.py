@@ -157,7 +157,7 @@ class Ingest:
         report_at, reported = time.monotonic() + 10, 0
         try:
             while not self._stopping:
-                self._take(consumer, consumer.consume(most, timeout=0.1))
+                self._take(consumer, consumer.consume(most, timeout=0.05))
                 now = time.monotonic()
                 self._store(consumer, [b for b in self._batches.values() if b.is_due(now, self._limits)])
                 if now >= report_at:
@@ -219,6 +219,7 @@ class Ingest:
                 message.value() or b"",
             )
             batch.add(offset, row)
+            batch.added_at = now
 
     # -- storing
 

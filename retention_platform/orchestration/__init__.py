@@ -1,1 +1,1 @@
-"""Dagster assets, sensors, checks and resources; wiring only, no metrics."""
+"""Dagster: observed raw tables, dbt models, checks, sensors, jobs. Wiring and watching only; no metric is defined here."""
