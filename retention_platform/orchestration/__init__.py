@@ -1,1 +1,1 @@
-"""Dagster: observed raw tables, dbt models, checks, sensors, jobs. Wiring and watching only; no metric is defined here."""
+"""Dagster: observed raw tables, dbt models, checks, sensors, jobs. Wiring and watching; no metric is defined here."""
