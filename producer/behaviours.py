@@ -35,13 +35,17 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
 #: Chance of the picture to stall, and of the player to fail, a wall second while playing; alike for all.
 BUFFERING = 1 / 700
 FAILURE = 1 / 20_000
+#: Share of sessions that skip a dull stretch, and that go back to a highlight, when they come to it.
+SKIPS = 0.35
+REWATCHES = 0.35
 
 
 @functools.cache
 def cumulative_hazard(demo: DemoVideo, behaviour: Behaviour) -> tuple[float, ...]:
     """For s = 0 … ceil(D): the hazard of leaving, summed over the content seconds before s.
 
-    Leaving is likelier at the beginning, right after a chapter begins, in the last part, and at the video's cliff.
+    Leaving is likelier at the beginning, right after a chapter begins, in the last part, in a tedious
+    stretch, and at the video's cliff.
     """
     seconds = math.ceil(demo.duration_ms / 1000)
     chapters = [chapter.start_ms // 1000 for chapter in demo.video.chapters if chapter.start_ms]
@@ -52,6 +56,8 @@ def cumulative_hazard(demo: DemoVideo, behaviour: Behaviour) -> tuple[float, ...
             factor += 4.0
         if second >= 0.93 * seconds:
             factor += 8.0
+        if demo.tedious is not None and demo.tedious[0] <= second < demo.tedious[1]:
+            factor += 3.0
         hazard = behaviour.leave * factor
         if demo.cliff is not None and 0 <= second - demo.cliff[0] < 5:
             # The same share of every kind of viewer, spread over five seconds.

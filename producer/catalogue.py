@@ -17,6 +17,8 @@ class DemoVideo:
     popularity: float
     #: Where a share of those watching leave within five seconds: (second, share).
     cliff: tuple[int, float] | None = None
+    #: A stretch that viewers leave more often than others: (first second, last second).
+    tedious: tuple[int, int] | None = None
     #: A stretch that viewers go back to: (first second, last second).
     highlight: tuple[int, int] | None = None
     #: A stretch that viewers skip: (first second, last second).
@@ -29,7 +31,8 @@ class DemoVideo:
         return self.video.duration_ms
 
 
-_FIRST = datetime(2026, 1, 12, 9, 0, tzinfo=timezone.utc)
+#: All were published before any history begins.
+_FIRST = datetime(2025, 1, 13, 9, 0, tzinfo=timezone.utc)
 
 
 def _video(number: int, title: str, category: str, seconds: int, chapters: list[tuple[int, str]]) -> Video:
@@ -63,6 +66,7 @@ CATALOGUE: tuple[DemoVideo, ...] = (
         ),
         popularity=3.0,
         highlight=(430, 470),
+        cliff=(735, 0.35),
     ),
     DemoVideo(
         _video(
@@ -176,6 +180,7 @@ CATALOGUE: tuple[DemoVideo, ...] = (
             [(0, "Introductions"), (200, "Roadmap"), (640, "Hiring"), (1000, "Money"), (1420, "Rapid fire")],
         ),
         popularity=1.0,
+        tedious=(0, 200),
         cliff=(1005, 0.18),
     ),
 )
