@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -62,8 +63,12 @@ class Supervisor:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        transport = SupervisorTransport(None, None, f"unix://{home.socket}")
-        self._rpc: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    @property
+    def _rpc(self) -> Any:
+        """Supervisord's interface over a connection of its own: one that failed once stays broken."""
+        transport = SupervisorTransport(None, None, f"unix://{self._home.socket}")
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def launch(self, programs: Iterable[Program], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start supervisord over ``programs``, none of them started yet; returns its process."""
@@ -95,7 +100,7 @@ class Supervisor:
         """Whether a supervisord answers on the socket."""
         try:
             return bool(self._rpc.getState()["statename"])
-        except (OSError, Fault):
+        except (OSError, HTTPException, Fault):
             return False
 
     def start(self, name: str) -> None:
@@ -109,14 +114,14 @@ class Supervisor:
         """Program name to supervisord's information about it; empty when no supervisord is there."""
         try:
             return {info["name"]: info for info in self._rpc.getAllProcessInfo()}
-        except OSError:
+        except (OSError, HTTPException):
             return {}
 
     def stop(self, names: Iterable[str], *, seconds: float) -> None:
         """Stop programs side by side and wait until they are gone, ``seconds`` at most."""
         names = set(names)
         for name in names:
-            with contextlib.suppress(Fault):  # not running, or not part of this stack
+            with contextlib.suppress(OSError, HTTPException, Fault):  # not running, or not part of this stack
                 self._rpc.stopProcess(name, False)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -127,7 +132,7 @@ class Supervisor:
 
     def shutdown(self) -> None:
         """End supervisord and whatever still runs under it."""
-        with contextlib.suppress(OSError, Fault):
+        with contextlib.suppress(OSError, HTTPException, Fault):
             self._rpc.shutdown()
 
     def log(self, name: str) -> Path:
