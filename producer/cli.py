@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +20,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from producer.catalogue import CATALOGUE
 from producer.publisher import Publisher
-from producer.simulator import Crowd, Session, history, in_sending_order
+from producer.session import Session
+from producer.simulator import Crowd, history, in_sending_order
+from producer.truth import TruthFile
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.errors import RetentionError
 from retention_platform.settings import Settings, get_settings
@@ -54,25 +56,22 @@ def produce(
       retention produce --history 1 --sessions 5 --dry-run | head
     """
     with contextlib.ExitStack() as stack:
-        truth_file = stack.enter_context(_open(truth)) if truth else None
-        if history_days:
-            moment = _moment(end)
-            if dry_run:
-                _print_history(seed, history_days, sessions, moment, truth_file, limit)
-            else:
-                publish_history(
-                    get_settings(),
-                    seed=seed,
-                    days=history_days,
-                    sessions=sessions,
-                    end=moment,
-                    console=Console(stderr=True),
-                    truth=truth_file,
-                    limit=limit,
-                )
+        truth_file = stack.enter_context(TruthFile(truth)) if truth else None
+        if not history_days:
+            _live(Crowd(seed, *_bounds(viewers), rate or None), truth_file, limit, dry_run)
+        elif dry_run:
+            _print_history(seed, history_days, sessions, _moment(end), truth_file, limit)
         else:
-            minimum, maximum = _bounds(viewers)
-            _live(Crowd(seed, minimum, maximum, rate or None), truth_file, limit, dry_run)
+            publish_history(
+                get_settings(),
+                seed=seed,
+                days=history_days,
+                sessions=sessions,
+                end=_moment(end),
+                console=Console(stderr=True),
+                truth=truth_file,
+                limit=limit,
+            )
 
 
 def publish_history(
@@ -83,14 +82,13 @@ def publish_history(
     sessions: int,
     end: datetime,
     console: Console,
-    truth: BinaryIO | None = None,
+    truth: TruthFile | None = None,
     limit: int = 0,
 ) -> int:
     """Publish the catalogue and a history, never far ahead of ingest; returns the messages when all are stored.
 
     Raises ServiceError when the broker is away or ingest does not move.
     """
-    end_ms = int(end.timestamp() * 1000)
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(),
@@ -106,13 +104,7 @@ def publish_history(
             nonlocal begun
             for session in history(seed, sessions, days, end):
                 begun += 1
-                if truth is not None:
-                    truth.write(session.truth() + b"\n")
                 yield session
-
-        def messages() -> Iterator[tuple[str, bytes]]:
-            for session, message in in_sending_order(counted(), end_ms):
-                yield session.session_id, message
 
         def advance(count: int) -> None:
             nonlocal events
@@ -120,16 +112,21 @@ def publish_history(
             progress.update(task, completed=begun, events=events)
 
         publisher.publish(VIDEOS_TOPIC, _catalogue())
-        published = publisher.publish(EVENTS_TOPIC, _first(messages(), limit), advance)
+        published = publisher.publish(EVENTS_TOPIC, _messages(counted(), end, truth, limit), advance)
         progress.update(task, description="waiting for ingest")
         publisher.wait_until_stored()
     return published
 
 
-def _first(messages: Iterator[tuple[str, bytes]], limit: int) -> Iterator[tuple[str, bytes]]:
-    """The first ``limit`` messages; all when it is 0."""
-    for count, message in enumerate(messages, start=1):
-        yield message
+def _messages(
+    sessions: Iterator[Session], end: datetime, truth: TruthFile | None, limit: int
+) -> Iterator[tuple[str, bytes]]:
+    """Keys and messages in the order they are sent, the first ``limit`` of them; all when it is 0."""
+    in_order = in_sending_order(sessions, int(end.timestamp() * 1000))
+    for count, (session, message) in enumerate(in_order, start=1):
+        if truth is not None:
+            truth.note(session, message)
+        yield session.session_id, message
         if count == limit:
             return
 
@@ -138,48 +135,54 @@ def _catalogue() -> Iterable[tuple[str, bytes]]:
     return [(demo.video.key, demo.video.to_json()) for demo in CATALOGUE]
 
 
-def _print_history(seed: int, days: int, sessions: int, end: datetime, truth: BinaryIO | None, limit: int) -> None:
-    def told() -> Iterator[Session]:
-        for session in history(seed, sessions, days, end):
-            if truth is not None:
-                truth.write(session.truth() + b"\n")
-            yield session
-
-    in_order = in_sending_order(told(), int(end.timestamp() * 1000))
-    for _, message in _first(((session.session_id, message) for session, message in in_order), limit):
-        sys.stdout.buffer.write(message + b"\n")
+def _print_history(seed: int, days: int, sessions: int, end: datetime, truth: TruthFile | None, limit: int) -> None:
+    printer = _Printer()
+    printer.publish(VIDEOS_TOPIC, _catalogue())
+    printer.publish(EVENTS_TOPIC, _messages(history(seed, sessions, days, end), end, truth, limit))
 
 
-def _live(crowd: Crowd, truth: BinaryIO | None, limit: int, dry_run: bool) -> None:
+class _Printer:
+    """In the publisher's place for a dry run: JSON lines on standard output."""
+
+    def send(self, topic: str, key: str, value: bytes) -> None:
+        sys.stdout.buffer.write(value + b"\n")
+
+    def publish(self, topic: str, messages: Iterable[tuple[str, bytes]]) -> None:
+        for key, value in messages:
+            self.send(topic, key, value)
+
+    def flush(self, seconds: float) -> None:
+        sys.stdout.flush()
+
+
+def _live(crowd: Crowd, truth: TruthFile | None, limit: int, dry_run: bool) -> None:
     """Send each message when its time has come, until SIGTERM or SIGINT."""
+    publisher = _Printer() if dry_run else Publisher(get_settings(), flow_control=False)
+    publisher.publish(VIDEOS_TOPIC, _catalogue())
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    publisher = None if dry_run else Publisher(get_settings(), flow_control=False)
-    waiting: list[tuple[int, int, str, bytes]] = []
+    waiting: list[tuple[int, int, Session, bytes]] = []
     made = sent = 0
-    if publisher is not None:
-        publisher.publish(VIDEOS_TOPIC, _catalogue())
-    while not stopping.is_set() and not (limit and sent >= limit):
+    while not stopping.is_set():
         now = int(time.time() * 1000)
         for session in crowd.arrivals(now):
-            if truth is not None:
-                truth.write(session.truth() + b"\n")
             for due, message in session.messages:
-                heapq.heappush(waiting, (due, made, session.session_id, message))
+                heapq.heappush(waiting, (due, made, session, message))
                 made += 1
-        while waiting and waiting[0][0] <= now and not (limit and sent >= limit):
-            _, _, key, message = heapq.heappop(waiting)
-            if publisher is None:
-                sys.stdout.buffer.write(message + b"\n")
-            else:
-                publisher.send(EVENTS_TOPIC, key, message)
+        while waiting and waiting[0][0] <= now:
+            _, _, session, message = heapq.heappop(waiting)
+            publisher.send(EVENTS_TOPIC, session.session_id, message)
+            if truth is not None:
+                truth.note(session, message)
             sent += 1
-        if publisher is None:
-            sys.stdout.flush()
+            if sent == limit:
+                stopping.set()
+                break
+        if dry_run:
+            publisher.flush(0)
         stopping.wait(0.1)
-    if publisher is not None:
-        publisher.flush(2.0)
+    publisher.flush(1.5)
 
 
 def _bounds(text: str) -> tuple[int, int]:
@@ -198,10 +201,3 @@ def _moment(text: str) -> datetime:
     except ValueError:
         raise RetentionError(f"--end {text!r} cannot be used: give a time as 2026-01-31T00:00:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise RetentionError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None

@@ -50,7 +50,7 @@ class Publisher:
             }
         )
         self._watcher: Consumer | None = None
-        self._failure: str | None = None
+        self._failure: RetentionError | None = None
         self._delivered = 0
         #: By partition: one past the last acknowledged offset.
         self._ends: dict[Place, int] = {}
@@ -84,7 +84,12 @@ class Publisher:
 
     def flush(self, seconds: float = 35.0) -> None:
         """Return when every message sent is acknowledged."""
-        left = self._producer.flush(seconds)
+        deadline = time.monotonic() + seconds
+        # In slices, because a signal is only seen between them.
+        while left := self._producer.flush(0.2):
+            self._raise_failure()
+            if time.monotonic() > deadline:
+                break
         self._raise_failure()
         if left:
             raise self._away(f"{left:,} messages were not acknowledged")
@@ -166,7 +171,10 @@ class Publisher:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._failure = f"topic {message.topic()}: {error.str()}"
+            if error.code() == KafkaError._MSG_TIMED_OUT:
+                self._failure = self._away("messages were not acknowledged in time")
+            else:
+                self._failure = RetentionError(f"topic {message.topic()} did not take a message: {error.str()}")
             return
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         assert topic is not None and partition is not None and offset is not None
@@ -180,11 +188,11 @@ class Publisher:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            self._failure = error.str()
+            self._failure = RetentionError(f"the Kafka producer gave up: {error.str()}; run this again")
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise RetentionError(f"a message was not taken by the broker: {self._failure}")
+            raise self._failure
 
     def _away(self, reason: str) -> ServiceError:
         return ServiceError(
