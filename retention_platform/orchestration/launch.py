@@ -10,17 +10,36 @@ from typing import Any
 import httpx
 
 from retention_platform.errors import RetentionError, ServiceError
+from retention_platform.orchestration.graphql import ask, connection
 
 #: Seconds between two looks at a run.
 POLL_SECONDS = 0.5
-#: Seconds a run may stay queued before the daemon is asked after.
-DAEMON_PATIENCE_SECONDS = 20.0
+#: Seconds that Dagster may take to load our code, from when it is asked for a job.
+LOAD_SECONDS = 60.0
+#: Seconds a run may stay queued before the daemon is asked after: one that has just started tells nothing yet.
+DAEMON_PATIENCE_SECONDS = 45.0
 #: Seconds the webserver may be silent, while it is busy, before the run is given up on.
 SILENCE_SECONDS = 30.0
 
 _FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 
-_WHERE = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } jobs { name } } } } }"
+_WHERE = """
+{
+  workspaceOrError {
+    ... on Workspace {
+      locationEntries {
+        name
+        loadStatus
+        locationOrLoadError {
+          ... on RepositoryLocation { name repositories { name jobs { name } } }
+          ... on PythonError { message }
+        }
+      }
+    }
+    ... on PythonError { message }
+  }
+}
+"""
 _PRESET = """
 query ($selector: PipelineSelector!) {
   pipelineOrError(params: $selector) { ... on Pipeline { presets { runConfigYaml } } }
@@ -64,7 +83,10 @@ _DAEMON = '{ instance { daemonHealth { daemonStatus(daemonType: "QUEUED_RUN_COOR
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: Dagster's status, and how many of its assets are made."""
+    """Where a run is: Dagster's status, and how many of its assets are made.
+
+    Before there is a run, while Dagster loads our code, ``run_id`` is empty and the status ``LOADING``.
+    """
 
     run_id: str
     status: str
@@ -79,11 +101,12 @@ class Progress:
 def launch_job(base_url: str, job_name: str, on_progress: Callable[[Progress], None]) -> str:
     """Start a job and wait for its end; its status, ``SUCCESS``.
 
-    ``on_progress`` is called twice a second; what it raises ends the waiting, not the run. Raises ServiceError when
-    Dagster does not answer, RetentionError when it refuses the job, its daemon is not running, or the run fails.
+    A Dagster that has just started is given a minute to load our code. ``on_progress`` is called twice a second; what
+    it raises ends the waiting, not the run. Raises ServiceError when Dagster does not answer, RetentionError when it
+    refuses the job, cannot load our code, its daemon is not running, or the run fails.
     """
-    with httpx.Client(base_url=base_url, timeout=10.0, trust_env=False) as client:
-        run_id = _launch(client, job_name)
+    with connection(base_url) as client:
+        run_id = _launch(client, job_name, _find_loaded(client, job_name, on_progress))
         progress = _wait(client, run_id, on_progress)
         if progress.status != "SUCCESS":
             raise RetentionError(
@@ -93,10 +116,9 @@ def launch_job(base_url: str, job_name: str, on_progress: Callable[[Progress], N
     return progress.status
 
 
-def _launch(client: httpx.Client, job_name: str) -> str:
-    selector = _find(client, job_name)
-    presets = _ask(client, _PRESET, {"selector": selector})["pipelineOrError"].get("presets") or []
-    answer = _ask(
+def _launch(client: httpx.Client, job_name: str, selector: dict[str, str]) -> str:
+    presets = ask(client, _PRESET, {"selector": selector})["pipelineOrError"].get("presets") or []
+    answer = ask(
         client,
         _LAUNCH,
         {
@@ -112,24 +134,61 @@ def _launch(client: httpx.Client, job_name: str) -> str:
     return str(answer["run"]["runId"])
 
 
-def _find(client: httpx.Client, job_name: str) -> dict[str, str]:
-    for repository in _ask(client, _WHERE, {})["repositoriesOrError"].get("nodes", ()):
-        if any(job["name"] == job_name for job in repository["jobs"]):
-            return {
-                "repositoryLocationName": repository["location"]["name"],
-                "repositoryName": repository["name"],
-                "pipelineName": job_name,
-            }
-    raise RetentionError(
-        f"Dagster at {client.base_url} has no job {job_name}: see its Deployment page for what is wrong"
-    )
+def _find_loaded(client: httpx.Client, job_name: str, on_progress: Callable[[Progress], None]) -> dict[str, str]:
+    """Where the job is, as soon as Dagster has loaded it."""
+    deadline = time.monotonic() + LOAD_SECONDS
+    while True:
+        found = find_job(ask(client, _WHERE, {})["workspaceOrError"], job_name)
+        if not isinstance(found, NotLoaded):
+            return found
+        if not found.may_come or time.monotonic() > deadline:
+            raise RetentionError(f"Dagster at {client.base_url} has no job {job_name}: {found.reason}")
+        on_progress(Progress("", "LOADING", 0, 0))
+        time.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """Why a job is not there, and whether waiting may help."""
+
+    reason: str
+    may_come: bool
+
+
+def find_job(workspace: dict[str, Any], job_name: str) -> dict[str, str] | NotLoaded:
+    """The GraphQL selector of a job in Dagster's workspace.
+
+    A code location that failed may be one whose server is still starting, which Dagster looks at again by itself.
+    """
+    troubles = [workspace["message"]] if "message" in workspace else []
+    for entry in workspace.get("locationEntries", ()):
+        loaded = entry["locationOrLoadError"] or {"message": "is being loaded"}
+        for repository in loaded.get("repositories", ()):
+            if any(job["name"] == job_name for job in repository["jobs"]):
+                return {
+                    "repositoryLocationName": entry["name"],
+                    "repositoryName": repository["name"],
+                    "pipelineName": job_name,
+                }
+        if "message" in loaded:
+            troubles.append(f"{entry['name']} {one_line(loaded['message'])}")
+        elif entry["loadStatus"] == "LOADING":
+            troubles.append(f"{entry['name']} is being loaded")
+    if troubles:
+        return NotLoaded(f"{'; '.join(troubles)} (more on its Deployment page)", may_come=True)
+    return NotLoaded("its code was loaded and does not define it", may_come=False)
+
+
+def one_line(text: str) -> str:
+    """The first lines of a message as one, cut to 300 characters."""
+    return " ".join(text.split())[:300]
 
 
 def _wait(client: httpx.Client, run_id: str, on_progress: Callable[[Progress], None]) -> Progress:
     launched = answered = time.monotonic()
     while True:
         try:
-            run = _ask(client, _LOOK, {"id": run_id})["runOrError"]
+            run = ask(client, _LOOK, {"id": run_id})["runOrError"]
             answered = time.monotonic()
         except ServiceError:
             # Busy for a moment is not gone; a part that died is for on_progress to notice.
@@ -157,7 +216,7 @@ def _progress(run_id: str, run: dict[str, Any]) -> Progress:
 
 
 def _check_daemon(client: httpx.Client) -> None:
-    status = _ask(client, _DAEMON, {})["instance"]["daemonHealth"]["daemonStatus"]
+    status = ask(client, _DAEMON, {})["instance"]["daemonHealth"]["daemonStatus"]
     if not status["healthy"]:
         raise RetentionError(
             "the run waits in Dagster's queue and Dagster's daemon is not running: start it with `retention up`, "
@@ -171,7 +230,7 @@ def _why(client: httpx.Client, run_id: str) -> str:
 
     cursor, reasons = None, list[str]()
     while True:
-        logs = _ask(client, _WHY, {"id": run_id, "after": cursor})["logsForRun"]
+        logs = ask(client, _WHY, {"id": run_id, "after": cursor})["logsForRun"]
         for event in logs.get("events", ()):
             if event["__typename"] == "ExecutionStepFailureEvent":
                 described = (event.get("failureMetadata") or {}).get("description")
@@ -184,18 +243,3 @@ def _why(client: httpx.Client, run_id: str) -> str:
         if not logs.get("hasMore"):
             return first_sentence(reasons[0]) if reasons else "no reason was recorded"
         cursor = logs["cursor"]
-
-
-def _ask(client: httpx.Client, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """A GraphQL query's data. Raises ServiceError."""
-    try:
-        answer = client.post("/graphql", json={"query": query, "variables": variables})
-        value = answer.raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise ServiceError(
-            f"Dagster at {client.base_url} does not answer ({type(error).__name__}): start it with `retention up`"
-        ) from None
-    if value.get("errors"):
-        raise ServiceError(f"Dagster at {client.base_url}: {value['errors'][0]['message'][:400]}")
-    data: dict[str, Any] = value["data"]
-    return data
