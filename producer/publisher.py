@@ -31,7 +31,14 @@ class Publisher:
     Raises ServiceError when the broker is away or ingest does not move, RetentionError when a message is refused.
     """
 
-    def __init__(self, settings: Settings, *, flow_control: bool = True, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        flow_control: bool = True,
+        patience: float = PATIENCE,
+        delivery_seconds: float = 30.0,
+    ) -> None:
         self._settings = settings
         self._patience = patience
         self._flow_control = flow_control
@@ -44,7 +51,7 @@ class Publisher:
                 "linger.ms": 20,
                 "queue.buffering.max.messages": 200_000,
                 "queue.buffering.max.kbytes": 64 * 1024,
-                "message.timeout.ms": 30_000,
+                "message.timeout.ms": int(delivery_seconds * 1000),
                 "error_cb": self._on_error,
                 "log_level": 0,
             }
@@ -77,6 +84,8 @@ class Publisher:
             except BufferError:
                 self._producer.poll(0.1)
                 self._raise_failure()
+            except KafkaException as error:
+                raise RetentionError(f"topic {topic} did not take a message: {error.args[0].str()}") from None
             else:
                 break
         self._producer.poll(0)

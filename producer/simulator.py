@@ -37,12 +37,11 @@ def history(seed: int, sessions: int, days: int, end: datetime) -> Iterator[Sess
         visits.append((viewer, videos))
         left -= videos
     last_ms = int(end.timestamp() * 1000)
-    first_ms = last_ms - days * 86_400_000
-    starts = _starts(chance, len(visits), first_ms, last_ms - MAX_IN_A_ROW * (MAX_SESSION_MS + MAX_REST_MS))
-    return _by_start(
-        _visit(random.Random(f"{seed}/visit/{number}"), viewer, videos, start)
-        for number, (start, (viewer, videos)) in enumerate(zip(starts, visits, strict=True))
-    )
+    starts = _starts(chance, len(visits), last_ms - days * 86_400_000, last_ms)
+    # A visit that would not be over by the end comes earlier.
+    latest = (last_ms - videos * (MAX_SESSION_MS + MAX_REST_MS) for _, videos in visits)
+    planned = sorted((min(starts[n], bound), n) for n, bound in enumerate(latest))
+    return _by_start(_visit(random.Random(f"{seed}/visit/{n}"), *visits[n], start) for start, n in planned)
 
 
 def _videos_in_a_row(chance: random.Random, viewer: Viewer) -> int:
@@ -91,14 +90,14 @@ def pick_video(chance: random.Random) -> DemoVideo:
 
 
 def _starts(chance: random.Random, count: int, first_ms: int, last_ms: int) -> list[int]:
-    """Start times with the rhythm of days and weeks, sorted."""
+    """Start times with the rhythm of days and weeks."""
     hours = range(first_ms // 3_600_000, last_ms // 3_600_000 + 1)
     weights = []
     for hour in hours:
         moment = datetime.fromtimestamp(hour * 3600, tz=timezone.utc)
         weights.append(_HOURS[moment.hour] * _WEEKDAYS[moment.weekday()])
     drawn = chance.choices(hours, weights, k=count)
-    return sorted(min(max(hour * 3_600_000 + chance.randrange(3_600_000), first_ms), last_ms) for hour in drawn)
+    return [min(max(hour * 3_600_000 + chance.randrange(3_600_000), first_ms), last_ms) for hour in drawn]
 
 
 def in_sending_order(sessions: Iterator[Session], until_ms: int | None = None) -> Iterator[tuple[Session, bytes]]:
