@@ -40,6 +40,7 @@ from retention_platform.embedded.stack import (
 from retention_platform.embedded.supervisor import Supervisor
 from retention_platform.errors import RetentionError
 from retention_platform.ingest.broker import ensure_topics, group_lag
+from retention_platform.orchestration.lost_runs import cancel_lost_runs
 from retention_platform.settings import PROJECT_ROOT, Settings, get_settings, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -146,6 +147,8 @@ class Stack:
             self.wait_for("the API", lambda: answers(api))
         with self.step("Dagster"):
             self.wait_for("Dagster", lambda: answers(f"{dagster}/server_info"))
+            # Nothing runs yet: what Dagster takes for running was cut off when the last stack stopped.
+            cancel_lost_runs(dagster)
             self.start("dagster-daemon")
         self._refresh_marts(dagster)
         self.start("producer")
