@@ -8,7 +8,7 @@ one that is stored nowhere counts as missing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 #: How many of a partition's newest offsets are compared; a bound on time and memory for topics kept for months.
 OFFSETS_COMPARED = 1_000_000
 #: How many holes of a partition, the newest first, are looked up on the broker.
-HOLES_LOOKED_UP = 200
-LOOKUP_SECONDS = 10.0
+HOLES_LOOKED_UP = 2_000
+#: How long one partition's messages are read at most, and after how much silence there are no more.
+READING_SECONDS = 10.0
+SILENCE_SECONDS = 2.0
 
 #: Where the messages of a topic may be stored.
 _TABLES = {EVENTS_TOPIC: ("playback_events", "rejected_events")}
@@ -47,6 +49,19 @@ _STORED = (
     "select offset from raw.{table} where log_id = {{log:String}} and topic = {{topic:String}} "
     "and partition = {{partition:Int32}} and offset >= {{first:Int64}}"
 )
+
+#: Copies of events, and of videos, among which a message is looked for.
+_COPIES = {
+    True: "select distinct video_id, session_id, lower(toString(event_id)) from raw.playback_events "
+    "where video_id in {first:Array(String)} and session_id in {second:Array(String)}",
+    False: "select distinct video_id, title, '' from raw.videos "
+    "where video_id in {first:Array(String)} and title in {second:Array(String)}",
+}
+#: Longer parameters travel in another form, which not every server in between lets pass.
+PARAMETER_CHARACTERS = 4_000
+
+#: Video, session and event; video, title and nothing for a video's description.
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -144,29 +159,33 @@ def _coverage(client: Client, consumer: Consumer, settings: Settings, lag: Parti
     )
 
 
-def messages_at(consumer: Consumer, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, bytes]:
-    """Offset to message, of those offsets that the broker still has a message at."""
-    found: dict[int, bytes] = {}
-    for offset in offsets:
-        message = _message_from(consumer, topic, partition, offset)
-        if message is not None and message.offset() == offset:
-            found[offset] = message.value() or b""
+def messages_at(consumer: Consumer, topic: str, partition: int, offsets: Sequence[int]) -> dict[int, bytes]:
+    """Offset to message, of those offsets that the broker has a message at; as many as can be read in time.
+
+    One pass from the lowest to the highest: asking for each alone takes the broker's waiting time each time.
+    """
+    wanted, found = set(offsets), dict[int, bytes]()
+    if wanted:
+        for message in _messages_from(consumer, topic, partition, min(wanted)):
+            offset = message.offset()
+            if offset in wanted:
+                found[offset] = message.value() or b""
+            if offset >= max(wanted):
+                break
     return found
 
 
-def _message_from(consumer: Consumer, topic: str, partition: int, offset: int) -> Any:
-    """The first message at or after an offset; None when none comes in time."""
+def _messages_from(consumer: Consumer, topic: str, partition: int, offset: int) -> Iterator[Any]:
+    """Messages from an offset on; ends when none comes for a while, or the time for reading is over."""
     consumer.assign([TopicPartition(topic, partition, offset)])
     try:
-        deadline = time.monotonic() + LOOKUP_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            message = consumer.poll(left)
-            if message is None:
-                continue
-            if message.error() is None:
-                return message
-            raise KafkaException(message.error())
-        return None
+        heard = began = time.monotonic()
+        while (now := time.monotonic()) < min(began + READING_SECONDS, heard + SILENCE_SECONDS):
+            for message in consumer.consume(5_000, timeout=0.1):
+                if message.error() is not None:
+                    raise KafkaException(message.error())
+                yield message
+                heard = now
     finally:
         consumer.unassign()
 
@@ -174,26 +193,16 @@ def _message_from(consumer: Consumer, topic: str, partition: int, offset: int) -
 def not_stored(client: Client, topic: str, messages: Mapping[int, bytes], ttl_days: int) -> set[int]:
     """The offsets among ``messages`` that are stored nowhere, under no offset, and not old enough to be gone by TTL."""
     keys = {offset: key_of(topic, message) for offset, message in messages.items()}
-    wanted = sorted({key for key in keys.values() if key})
-    stored = set()
-    if wanted:
-        table, columns = (
-            ("playback_events", "video_id, session_id, lower(toString(event_id))")
-            if topic == EVENTS_TOPIC
-            else ("videos", "video_id, '', ''")
-        )
+    stored = set[Key]()
+    for group in in_groups(sorted({key for key in keys.values() if key})):
         try:
             rows = client.query(
-                f"select distinct {columns} from raw.{table} where video_id in {{videos:Array(String)}}"
-                + (" and session_id in {sessions:Array(String)}" if topic == EVENTS_TOPIC else ""),
-                parameters={
-                    "videos": sorted({key[0] for key in wanted}),
-                    "sessions": sorted({key[1] for key in wanted}),
-                },
+                _COPIES[topic == EVENTS_TOPIC],
+                parameters={"first": sorted({key[0] for key in group}), "second": sorted({key[1] for key in group})},
             ).result_rows
         except Exception as error:
             raise unreadable(error) from None
-        stored = {tuple(str(part) for part in row) for row in rows}
+        stored |= {(str(first), str(second), str(third)) for first, second, third in rows}
     return {
         offset
         for offset, key in keys.items()
@@ -201,15 +210,29 @@ def not_stored(client: Client, topic: str, messages: Mapping[int, bytes], ttl_da
     }
 
 
-def key_of(topic: str, message: bytes) -> tuple[str, str, str] | None:
-    """What a copy of the message is found by: video, session, event; None when it is no message of the contract."""
+def key_of(topic: str, message: bytes) -> Key | None:
+    """What a copy of the message is found by; None when it is no message of the contract."""
     try:
         value = orjson.loads(message)
         if topic == EVENTS_TOPIC:
             return str(value["video_id"]), str(value["session_id"]), str(value["event_id"]).lower()
-        return str(value["video_id"]), "", ""
+        return str(value["video_id"]), str(value["title"]), ""
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def in_groups(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    """The keys in groups small enough for one query's parameters."""
+    group, size = list[Key](), 0
+    for key in keys:
+        length = sum(map(len, key))
+        if group and size + length > PARAMETER_CHARACTERS:
+            yield group
+            group, size = [], 0
+        group.append(key)
+        size += length
+    if group:
+        yield group
 
 
 def is_expired(message: bytes, ttl_days: int, now: datetime) -> bool:
@@ -234,7 +257,7 @@ def _oldest_waiting(consumer: Consumer, lags: Iterable[PartitionLag]) -> float |
     ages = []
     for lag in lags:
         if lag.lag:
-            message = _message_from(consumer, lag.topic, lag.partition, max(lag.committed, lag.low))
-            if message is not None:
-                ages.append(time.time() - message.timestamp()[1] / 1000)
+            first = next(_messages_from(consumer, lag.topic, lag.partition, max(lag.committed, lag.low)), None)
+            if first is not None:
+                ages.append(time.time() - first.timestamp()[1] / 1000)
     return max(ages, default=None)
