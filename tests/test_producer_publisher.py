@@ -40,7 +40,7 @@ def incompressible(count: int, size: int = 1000) -> Iterator[tuple[str, bytes]]:
 class SlowIngest(threading.Thread):
     """In ingest's place: reads and commits at its own pace, keeping all it read, until it has read so many."""
 
-    def __init__(self, settings: Settings, topic: str, wanted: int, batch: int, seconds: float) -> None:
+    def __init__(self, settings: Settings, topics: list[str], wanted: int, batch: int, seconds: float) -> None:
         super().__init__(daemon=True)
         self.read: list[tuple[int, int, str, bytes]] = []
         self.furthest_ahead = 0
@@ -53,8 +53,7 @@ class SlowIngest(threading.Thread):
                 "fetch.wait.max.ms": 20,
             }
         )
-        self._consumer.subscribe([topic])
-        self._topic = topic
+        self._consumer.subscribe(topics)
         self._wanted, self._batch, self._seconds = wanted, batch, seconds
 
     def run(self) -> None:
@@ -83,7 +82,7 @@ def test_every_message_is_acknowledged_and_a_key_stays_in_one_partition_in_order
     with Publisher(settings, flow_control=False) as publisher:
         assert publisher.publish(topic, sent, told.append) == 3000
     assert sum(told) == 3000
-    reader = SlowIngest(settings, topic, 3000, 1000, 0)
+    reader = SlowIngest(settings, [topic], 3000, 1000, 0)
     reader.start()
     reader.join()
     assert Counter((key, value) for _, _, key, value in reader.read) == Counter(sent)
@@ -95,7 +94,7 @@ def test_every_message_is_acknowledged_and_a_key_stays_in_one_partition_in_order
 
 def test_a_bulk_load_through_a_slow_ingest_loses_nothing(settings: Settings) -> None:
     topic, count = unique("topic"), 30_000
-    ingest = SlowIngest(settings, topic, count, 2000, 0.02)
+    ingest = SlowIngest(settings, [topic], count, 2000, 0.02)
     ingest.start()
     with Publisher(settings) as publisher:
         assert publisher.publish(topic, incompressible(count)) == count
@@ -127,7 +126,7 @@ def test_waiting_until_stored_ends_when_the_group_has_committed_everything(setti
     topic = unique("topic")
     with Publisher(settings, patience=20.0) as publisher:
         publisher.publish(topic, incompressible(500))
-        ingest = SlowIngest(settings, topic, 500, 50, 0.05)
+        ingest = SlowIngest(settings, [topic], 500, 50, 0.05)
         ingest.start()
         publisher.wait_until_stored()
         consumer = Consumer({**settings.kafka_config(), "group.id": settings.kafka_group})
