@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gzip
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -20,8 +23,13 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from retention_platform.embedded.clickhouse import running
-from retention_platform.embedded.clickhouse_query import insert_with_body, split_insert
+from retention_platform.embedded.clickhouse import running, serve
+from retention_platform.errors import RetentionError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 @pytest.fixture
@@ -48,6 +56,20 @@ def test_it_says_ok_where_the_server_does(url: str) -> None:
     for path in ("/ping", "/", "/replicas_status"):
         answer = httpx.get(url + path)
         assert (answer.status_code, answer.text) == (200, "Ok.\n")
+
+
+def test_the_asynchronous_driver_works_too(clickhouse_port: int) -> None:
+    async def ask() -> list[int]:
+        async with await clickhouse_connect.get_async_client(host="127.0.0.1", port=clickhouse_port) as client:
+            answers = await asyncio.gather(
+                *(
+                    client.query("select {n:Int32} + 1", parameters={"n": n}, settings={"max_threads": 1})
+                    for n in range(9)
+                )
+            )
+            return [answer.result_rows[0][0] for answer in answers]
+
+    assert asyncio.run(ask()) == list(range(1, 10))
 
 
 def test_parameters_arrive_as_they_were_sent(client: Client) -> None:
@@ -84,18 +106,14 @@ def test_inserts_in_every_form_arrive(client: Client, url: str, query: str, body
 
 
 def test_binary_data_that_begins_with_a_line_break_keeps_it(client: Client, url: str) -> None:
-    assert split_insert(b"insert into t format RowBinary\n\n\n") is not None
     body = b"insert into protocol.t format RowBinary\n" + b"\x0a\x0a\x0d\x00\x02ab"
     assert post(url, body).status_code == 200
     assert client.query("select * from protocol.t").result_rows == [(0x0D0A0A, "ab")]
 
 
-def test_a_word_format_within_a_statement_is_no_insert_format() -> None:
-    assert insert_with_body("select 'insert into t format CSV'") is None
-    assert split_insert(b"select 1 format CSV\n1") is None
-
-
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)])
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress), ("zstd", zstd.compress)]
+)
 def test_compressed_bodies_are_read_and_answers_compressed(url: str, encoding: str, compress: object) -> None:
     assert callable(compress)
     answer = httpx.post(url, content=compress(b"select 1 + 1"), headers={"Content-Encoding": encoding})
@@ -108,6 +126,39 @@ def test_compressed_bodies_are_read_and_answers_compressed(url: str, encoding: s
     )
     assert answer.headers["Content-Encoding"] == "gzip"
     assert answer.text.split() == [str(n) for n in range(1000)]
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("lz4", lz4.frame.compress)])
+def test_a_body_of_several_frames_is_read_and_one_cut_short_refused(
+    client: Client, url: str, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    query, headers = {"query": "insert into protocol.t format CSV"}, {"Content-Encoding": encoding}
+    frames = compress(b"1,a\n") + compress(b"2,b\n")
+    assert httpx.post(url, params=query, content=frames, headers=headers).status_code == 200
+    assert client.query("select count() from protocol.t").result_rows == [(2,)]
+    cut = httpx.post(url, params=query, content=frames[:-3], headers=headers)
+    assert cut.headers["X-ClickHouse-Exception-Code"] == "271"
+    assert client.query("select count() from protocol.t").result_rows == [(2,)]
+
+
+def test_a_large_insert_is_counted_in_the_summary(client: Client, url: str) -> None:
+    rows = 300_000
+    answer = post(url, "insert into protocol.t values " + ",".join(f"({n},'a;b')" for n in range(rows)))
+    assert json.loads(answer.headers["X-ClickHouse-Summary"])["written_rows"] == str(rows)
+    total, texts = client.query("select sum(x), groupUniqArray(y) from protocol.t").result_rows[0]
+    assert (total, texts) == (rows * (rows - 1) // 2, ["a;b"])
+
+
+def test_query_parameters_also_reach_an_insert(client: Client, url: str) -> None:
+    answer = post(
+        url,
+        "insert into {t:Identifier}.t values ({x:Int32}, {y:String})",
+        param_t="protocol",
+        param_x="3",
+        param_y="it's",
+    )
+    assert answer.status_code == 200, answer.text
+    assert client.query("select * from protocol.t").result_rows == [(3, "it's")]
 
 
 def test_headers_tell_format_rows_and_time_zone(url: str) -> None:
@@ -126,6 +177,14 @@ def test_errors_have_the_servers_codes_statuses_and_texts(url: str, client: Clie
     assert "DB::Exception" in missing.text
     assert "UNKNOWN_TABLE" in missing.text
     assert post(url, "selec 1").status_code == 400
+    for text in ("", "-- nothing", "select 1; select 2"):
+        refused = post(url, text)
+        assert (refused.status_code, refused.headers["X-ClickHouse-Exception-Code"]) == (400, "62"), text
+    assert post(url, "select ';'; -- the end").text == ";\n"
+    broken = post(url, "insert into protocol.t format CSV\n1,a\nzz,b\n")
+    assert broken.headers["X-ClickHouse-Exception-Code"] == "27"
+    assert "(at row 2)" in broken.text
+    assert "/" not in broken.text, "a path of the server's machine"
     unknown = post(url, "select 1", no_such_setting="1")
     assert unknown.headers["X-ClickHouse-Exception-Code"] == "115"
     with pytest.raises(DatabaseError, match="UNKNOWN_TABLE"):
@@ -158,6 +217,35 @@ def test_a_session_keeps_its_temporary_tables_and_is_locked_while_busy(url: str)
     slow.join()
 
 
+def test_what_a_request_sets_by_url_does_not_stay_in_its_session(url: str) -> None:
+    def ask(query: str, **parameters: str) -> str:
+        return post(url, query, session_id="url", **parameters).text.strip()
+
+    value = "select getSetting('max_block_size')"
+    default = ask(value)
+    assert ask(value, max_block_size="1000") == "1000"
+    assert ask(value) == default
+    assert ask("set max_block_size = 2000", max_block_size="1000") == ""
+    assert ask(value) == "2000"
+    assert ask(value, max_block_size="1000", max_threads="1") == "1000"
+    assert ask(value, max_threads="1") == "2000"
+    assert "UNKNOWN_SETTING" in ask("select 1", no_such_setting="1")
+    assert ask("select changed from system.settings where name = 'max_threads'") == "0"
+    assert ask("select currentDatabase()", database="system") == "system"
+    assert ask("select currentDatabase()") == "default"
+    assert ask("use system", database="default") == ""
+    assert ask("select currentDatabase()") == "system"
+
+
+def test_get_in_a_session_may_only_read_and_leaves_it_writable(url: str, client: Client) -> None:
+    session = {"session_id": "get"}
+    for query in ("with 1 as a insert into protocol.t select a, 'b'", "drop table protocol.t"):
+        refused = httpx.get(url, params={**session, "query": query})
+        assert refused.headers["X-ClickHouse-Exception-Code"] == "164"
+    assert httpx.get(url, params={**session, "query": "select count() from protocol.t"}).text == "0\n"
+    assert post(url, "insert into protocol.t values (1, 'a')", **session).status_code == 200
+
+
 def test_a_slow_query_blocks_neither_ping_nor_others(url: str) -> None:
     slow = threading.Thread(target=post, args=(url, "select sleepEachRow(1) from numbers(2)"))
     slow.start()
@@ -178,6 +266,33 @@ def test_a_password_is_asked_for(tmp_path: Path) -> None:
         assert httpx.post(server.url, content="select 1", headers=key).text == "1\n"
         assert post(server.url, "select 1", user="default", password="secret").text == "1\n"
         assert post(server.url, "select 1", user="root", password="secret").status_code == 403
+
+
+def test_it_stops_within_five_seconds_whatever_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retention_platform.embedded.clickhouse", "--path", str(tmp_path / "data")]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = "http://" + server.stdout.readline().split()[-1]
+
+        def endless() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                post(url, "select count() from system.numbers")
+
+        client = threading.Thread(target=endless)
+        client.start()
+        while post(url, "select count() from system.processes where query like '%numbers'").text != "1\n":
+            time.sleep(0.05)
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait(10) == 0
+        assert time.monotonic() - began < 5
+        client.join()
+
+
+def test_another_address_than_loopback_asks_for_a_password(tmp_path: Path) -> None:
+    with pytest.raises(RetentionError, match="CLICKHOUSE_PASSWORD"):
+        serve(tmp_path / "data", "0.0.0.0", 0, None, password="")
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_was_inserted_survives_a_kill(tmp_path: Path) -> None:
