@@ -66,6 +66,12 @@ class IngestProcess:
                 },
             )
 
+    def __enter__(self) -> IngestProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(signal.SIGKILL)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -119,10 +125,8 @@ def test_every_message_is_stored_once_or_rejected_once(settings: Settings, tmp_p
     producer.produce("videos", json.dumps(VIDEO).encode(), key="video-1")
     producer.produce("videos", b"no video")
     producer.flush(10)
-    ingest = IngestProcess(settings, tmp_path / "ingest.log")
-    try:
+    with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
         wait_until(lambda: caught_up(settings))
-    finally:
         assert ingest.stop() == 0, ingest.log.read_text()
     ids = stored(settings)
     assert len(ids) == len(good)
@@ -139,16 +143,13 @@ def test_kills_of_ingest_lose_and_double_nothing(settings: Settings, tmp_path: P
     good, _ = publish(settings.kafka_bootstrap_servers, 40_000)
     for _ in range(3):
         before = count(settings, "select count() from raw.playback_events")
-        ingest = IngestProcess(settings, log)
-        # Kill between two of the many small batches, at any point of the protocol.
-        wait_until(lambda: count(settings, "select count() from raw.playback_events") > before)  # noqa: B023
-        time.sleep(chance.random() * 0.3)
-        ingest.stop(signal.SIGKILL)
+        with IngestProcess(settings, log):
+            # Kill between two of the many small batches, at any point of the protocol.
+            wait_until(lambda: count(settings, "select count() from raw.playback_events") > before)  # noqa: B023
+            time.sleep(chance.random() * 0.3)
         assert not caught_up(settings), "the kill came too late to show anything: publish more"
-    ingest = IngestProcess(settings, log)
-    try:
+    with IngestProcess(settings, log) as ingest:
         wait_until(lambda: caught_up(settings), 60)
-    finally:
         assert ingest.stop() == 0, log.read_text()
     ids = stored(settings)
     assert set(ids) == good
@@ -168,8 +169,7 @@ def test_ingest_waits_for_clickhouse_says_so_and_goes_on(tmp_path: Path) -> None
             migrate(client)
             client.close()
         good, _ = publish(address, 2000)
-        ingest = IngestProcess(settings, tmp_path / "ingest.log")
-        try:
+        with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
             wait_until(lambda: "does not answer" in ingest.log.read_text())
             assert ingest.process.poll() is None
             with embedded_clickhouse.running(tmp_path / "clickhouse", port=settings.clickhouse_port):
@@ -178,8 +178,6 @@ def test_ingest_waits_for_clickhouse_says_so_and_goes_on(tmp_path: Path) -> None
                 assert set(ids) == good
                 assert len(ids) == len(good)
                 assert ingest.stop() == 0
-        finally:
-            ingest.stop(signal.SIGKILL)
         text = ingest.log.read_text()
         assert "Traceback" not in text
         assert text.count("does not answer") == 1
@@ -188,14 +186,14 @@ def test_ingest_waits_for_clickhouse_says_so_and_goes_on(tmp_path: Path) -> None
 
 def test_a_topic_made_anew_is_not_taken_for_the_old_one(settings: Settings, tmp_path: Path) -> None:
     first, _ = publish(settings.kafka_bootstrap_servers, 500)
-    ingest = IngestProcess(settings, tmp_path / "ingest.log")
-    wait_until(lambda: caught_up(settings))
-    ingest.stop()
+    with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
+        wait_until(lambda: caught_up(settings))
+        ingest.stop()
     with embedded_broker.running() as address:
         # Offsets start at 0 again: only the log's identity tells these batches from the first ones.
         anew = settings.model_copy(update={"kafka_bootstrap_servers": address, "kafka_log_id": "test-log-2"})
         second, _ = publish(address, 500)
-        ingest = IngestProcess(anew, tmp_path / "ingest.log")
-        wait_until(lambda: caught_up(anew))
-        ingest.stop()
+        with IngestProcess(anew, tmp_path / "ingest.log") as ingest:
+            wait_until(lambda: caught_up(anew))
+            ingest.stop()
     assert set(stored(settings)) == first | second

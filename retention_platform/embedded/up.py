@@ -72,6 +72,10 @@ class Stack:
         began = time.monotonic()
         with self.console.status(f"{title} …"):
             yield
+        self.done(title, began)
+
+    def done(self, title: str, began: float) -> None:
+        """Tell that a step is done, and what it took."""
         self.console.print(f"  [green]✓[/green] {title:<42} [dim]{time.monotonic() - began:5.1f} s[/dim]")
 
     def start(self, name: str) -> None:
@@ -98,16 +102,21 @@ class Stack:
         for name in self._programs:
             state = states[name]
             if name in self._started and state["statename"] not in ("STARTING", "RUNNING"):
-                words = self.supervisor.last_words(name)
-                told = f": {words}" if words else ""
                 raise RetentionError(
-                    f"{self._programs[name].title} died (exit status {state['exitstatus']}){told} "
+                    f"{self._programs[name].title} {self._how_it_died(name, state['exitstatus'])} "
                     f"[log: {self.supervisor.log(name)}]"
                 )
 
+    def _how_it_died(self, name: str, status: int) -> str:
+        """Supervisord gives -1 for what a signal ended; such a process had no last words."""
+        if status < 0:
+            return "was killed"
+        words = self.supervisor.last_words(name).removeprefix("error: ")
+        return f"ended (exit status {status}): {words}" if words else f"ended (exit status {status})"
+
     # -- the story
 
-    def bring_up(self, *, history: Callable[[Stack], None] | None, live: tuple[str, ...] | None) -> None:
+    def bring_up(self, *, history: Callable[[Stack], bool] | None, live: tuple[str, ...] | None) -> None:
         """Start everything in order; returns when the stack is ready to use."""
         code_port = free_port()
         parts = programs(self.settings, self.home, code_port, live=live)
@@ -139,8 +148,10 @@ class Stack:
         self.start("ingest")
         self.start("dagster-webserver")
         self.start("api")
+        # The second time the marts are there, and what is new is for Dagster's sensor to see.
+        is_first = not self._has_marts()
         if history is not None:
-            history(self)
+            is_first |= history(self)
         dagster = f"http://{self.settings.dagster_host}:{self.settings.dagster_port}"
         with self.step("API"):
             api = f"http://{self.settings.api_host}:{self.settings.api_port}/"
@@ -150,7 +161,8 @@ class Stack:
             # Nothing runs yet: what Dagster takes for running was cut off when the last stack stopped.
             cancel_lost_runs(dagster)
             self.start("dagster-daemon")
-        self._refresh_marts(dagster)
+        if is_first:
+            self._refresh_marts(dagster)
         self.start("producer")
         self.check_alive()
 
@@ -168,6 +180,12 @@ class Stack:
             values["KAFKA_LOG_ID"] = f"dev-{int(time.time() * 1000)}"
         self.home.stack_env.write_text(stack_env(values), encoding="utf-8")
         self.settings = load_settings(retention_home=self.home.path)
+
+    def _has_marts(self) -> bool:
+        client = connect(self.settings)
+        found = client.query("select count() from system.tables where database = 'marts'").result_rows[0][0]
+        client.close()
+        return bool(found)
 
     def _refresh_marts(self, dagster: str) -> None:
         from retention_platform.orchestration.launch import launch_job
@@ -248,7 +266,9 @@ def up(console: Console, *, history_days: int, sessions: int, viewers: str, simu
         check_ports(settings)
         home.pid.write_text(str(os.getpid()), encoding="utf-8")
         stack = Stack(settings, home, console)
-        signal.signal(signal.SIGTERM, _interrupt)
+        # SIGINT too: a shell starts its background jobs with it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         try:
             began = time.monotonic()
             stack.bring_up(
@@ -313,6 +333,9 @@ def down(console: Console, *, seconds: float = 25.0) -> None:
                 if time.monotonic() - began > seconds:
                     raise RetentionError(f"process {pid} did not stop within {seconds:.0f} s: see {home.logs}")
                 time.sleep(0.1)
+            # The lock is free a moment before the process that held it is gone.
+            while _exists(pid) and time.monotonic() - began < seconds:
+                time.sleep(0.05)
         console.print(f"stopped in {time.monotonic() - began:.1f} s")
     elif supervisor.is_up():
         stop_in_order(supervisor, get_settings())
@@ -341,6 +364,14 @@ def _read_pid(home: Home) -> int | None:
         return int(home.pid.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _is_locked(home: Home) -> bool:
@@ -387,8 +418,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def load_history(stack: Stack, days: int, sessions: int) -> None:
-    """Publish the demo's history the first time, finish a load that was cut off, else do nothing.
+def load_history(stack: Stack, days: int, sessions: int) -> bool:
+    """Publish the demo's history the first time, finish a load that was cut off, else do nothing; whether it loaded.
 
     The plan is written down before the first event: a load repeated from the same plan has the same event ids.
     """
@@ -398,17 +429,18 @@ def load_history(stack: Stack, days: int, sessions: int) -> None:
     if path.exists():
         plan = json.loads(path.read_text(encoding="utf-8"))
         if plan["done"]:
-            return
+            return False
     else:
         client = connect(stack.settings)
         found = client.query("select count() from (select 1 from raw.playback_events limit 1)").result_rows[0][0]
         client.close()
         if found:
-            return  # a warehouse with events of its own wants no invented ones
+            return False  # a warehouse with events of its own wants no invented ones
         end = datetime.now(timezone.utc).replace(microsecond=0)
         plan = {"seed": 1, "days": days, "sessions": sessions, "end": end.isoformat(), "done": False}
         _write_json(path, plan)
-    publish_history(
+    began = time.monotonic()
+    events = publish_history(
         stack.settings,
         seed=plan["seed"],
         days=plan["days"],
@@ -417,6 +449,8 @@ def load_history(stack: Stack, days: int, sessions: int) -> None:
         console=stack.console,
     )
     _write_json(path, {**plan, "done": True})
+    stack.done(f"{plan['days']} days of history, {events:,} events", began)
+    return True
 
 
 def _write_json(path: Path, value: object) -> None:

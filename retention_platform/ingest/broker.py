@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
@@ -93,7 +94,7 @@ def ensure_topics(settings: Settings, *, partitions: int = 4, timeout: float = 1
             for future in made.values():
                 future.result(timeout)
         return missing
-    except KafkaException as error:
+    except (KafkaException, TimeoutError, FutureTimeout) as error:
         raise broker_away(settings, error) from None
 
 
@@ -113,5 +114,5 @@ def log_identity(settings: Settings, topics: tuple[str, ...] = TOPICS, *, timeou
             topic_id = str(future.result(timeout).topic_id)
             identities[topic] = cluster if topic_id == _NO_TOPIC_ID else f"{cluster}.{topic_id}"
         return identities
-    except KafkaException as error:
+    except (KafkaException, TimeoutError, FutureTimeout) as error:
         raise broker_away(settings, error) from None
