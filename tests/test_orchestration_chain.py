@@ -130,7 +130,7 @@ def test_a_full_reconciliation_mends_what_an_increment_would_not_look_at(
         chain.client.command(
             f"alter table staging.{table} delete where video_id = 'video-1' settings mutations_sync = 2"
         )
-    chain.build()
+    chain.dbt("run")
     assert chain.mart("engagement_summary") != truth
 
     result = execute("reconcile", instance)
