@@ -30,7 +30,7 @@ up: .venv/.run ## start the whole stack on this machine; Ctrl-C stops it and kee
 	@exec $(BIN)/retention up $(ARGS)
 
 test: .venv/.dev ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.dev ## check style, types and SQL formatting
 	$(BIN)/ruff check $(SOURCES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,12 +219,11 @@ def test_a_part_that_dies_ends_the_run_in_one_line_and_the_next_run_resumes_with
 
 
 def test_down_stops_everything_within_ten_seconds_and_loses_no_event(stack: StackUnderTest) -> None:
-    began = time.monotonic()
     assert stack.retention("down").returncode == 0
-    # Starting Python to say so is not part of the stop.
-    assert time.monotonic() - began < 13
     assert not stack.processes()
-    assert "stopped in" in (stack.home / "logs" / "up.log").read_text()
+    stopped = re.search(r"stopped in ([\d.]+) s", (stack.home / "logs" / "up.log").read_text())
+    assert stopped is not None
+    assert float(stopped[1]) < 10
     assert "nothing runs" in stack.retention("down").stdout
     told = stack.retention("status")
     assert told.returncode == 1
