@@ -1,6 +1,8 @@
 """The development broker: librdkafka's built-in one, the real Kafka protocol, in memory, for one machine only.
 
-It keeps about 5 MiB a partition and drops the oldest silently, and nothing survives its process.
+It keeps 5 MiB (as compressed by the producer) a partition and drops the oldest batches beyond; no option changes that,
+nor the 4 partitions of a topic. A reader that is behind the oldest is moved forward without an error, unless its
+``auto.offset.reset`` is ``error``. Nothing survives the process.
 """
 
 from __future__ import annotations
