@@ -89,7 +89,7 @@ def decide(mark: RawMark | None, past: Sequence[PastRun], now: float) -> Refresh
     if failures:
         left = failures[0].ended + backoff(len(failures)) - now
         if left > 0:
-            return Wait(f"{len(failures)} runs failed in a row; next try in {left:.0f} s")
+            return Wait(f"failed {len(failures)} times in a row; next try in {left:.0f} s")
     elif last_success:
         left = last_success.ended + min(last_success.ended - last_success.started, MAX_REST_SECONDS) - now
         if left > 0:

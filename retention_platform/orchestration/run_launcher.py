@@ -6,6 +6,7 @@ keeps two dbt runs apart, and no refresh follows it. Dagster's run monitoring as
 
 from __future__ import annotations
 
+import grpc  # type: ignore[import-untyped]
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
@@ -29,8 +30,19 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.UNKNOWN, "the run was not launched in a code server")
         try:
             current = deserialize_value(client.get_current_runs(), GetCurrentRunsResult)
-        except DagsterUserCodeUnreachableError:
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that ran it is gone")
+        except DagsterUserCodeUnreachableError as error:
+            if is_gone(error):
+                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that ran it is gone")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server did not say: taken to be running")
         if run.run_id in current.current_runs:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its process is gone")
+
+
+def is_gone(error: DagsterUserCodeUnreachableError) -> bool:
+    """Whether nobody listens where the code server was.
+
+    One that is busy, or the proxy that `dagster dev` puts before it and that does not know this question, is there.
+    """
+    cause = error.__cause__
+    return isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.UNAVAILABLE
