@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+
 import dagster as dg
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from tests.api_support import answers, free_port, wait_until
 
 #: Small jobs that load quickly; the real ones are run end to end elsewhere.
 JOBS = """
+import time
 import dagster as dg
 
 @dg.asset
