@@ -6,7 +6,7 @@ PACKAGES := retention_platform producer
 SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench lock clean
+.PHONY: help up test lint format bench docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ format: .venv/.dev ## format Python and SQL
 
 bench: .venv/.dev ## measure speed, side by side with alternatives
 	$(BIN)/python -m benchmarks
+
+docs: .venv/.run ## dbt's documentation of every model and column on http://127.0.0.1:8082, of the stack that runs
+	cd dbt_project && ../$(BIN)/dbt docs generate --quiet
+	cd dbt_project && exec ../$(BIN)/dbt docs serve --host 127.0.0.1 --port 8082 --no-browser
 
 lock: .venv/bin/uv ## pin the newest versions that pyproject.toml allows
 	$(UV) compile pyproject.toml $(LOCK_FLAGS) --upgrade --output-file requirements.lock

@@ -18,6 +18,7 @@ from confluent_kafka import Producer
 
 from retention_platform.embedded import broker as embedded_broker
 from retention_platform.embedded import clickhouse as embedded_clickhouse
+from retention_platform.embedded.up import free_port
 from retention_platform.ingest.broker import group_lag
 from retention_platform.settings import Settings, load_settings
 from retention_platform.warehouse.client import connect
@@ -197,3 +198,17 @@ def test_a_topic_made_anew_is_not_taken_for_the_old_one(settings: Settings, tmp_
             wait_until(lambda: caught_up(anew))
             ingest.stop()
     assert set(stored(settings)) == first | second
+
+
+def test_ingest_waits_for_a_broker_says_so_and_still_stops_when_asked(tmp_path: Path) -> None:
+    # A port that was free a moment ago: nothing listens there.
+    settings = load_settings(
+        retention_home=tmp_path, kafka_bootstrap_servers=f"127.0.0.1:{free_port()}", kafka_log_id=""
+    )
+    with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
+        wait_until(lambda: "does not answer" in ingest.log.read_text())
+        assert ingest.process.poll() is None
+        assert ingest.stop() == 0
+    text = ingest.log.read_text()
+    assert text.count("does not answer") == 1
+    assert "Traceback" not in text

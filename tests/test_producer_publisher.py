@@ -53,6 +53,9 @@ class SlowIngest(threading.Thread):
                 "fetch.wait.max.ms": 20,
             }
         )
+        for topic in topics:
+            # The development broker makes a topic when it is first asked for; until then reading it is an error.
+            self._consumer.list_topics(topic, timeout=10)
         self._consumer.subscribe(topics)
         self._wanted, self._batch, self._seconds = wanted, batch, seconds
 
