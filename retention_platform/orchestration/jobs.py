@@ -61,9 +61,9 @@ every_quarter_hour = dg.ScheduleDefinition(
 )
 
 housekeeping = dg.ScheduleDefinition(
-    name="nightly_housekeeping",
+    name="hourly_housekeeping",
     job=prune_old_runs,
-    cron_schedule="45 3 * * *",
+    cron_schedule="7 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
