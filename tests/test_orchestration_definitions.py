@@ -66,16 +66,16 @@ def test_every_asset_that_dbt_makes_is_in_the_pool_of_dbt_and_no_other_is() -> N
         assert node.pools == ({DBT_POOL} if node.is_materializable else set()), key
 
 
-def test_every_data_test_is_a_check_of_its_model() -> None:
+def test_every_data_test_is_a_check_and_its_model_the_one_it_is_attached_to() -> None:
     manifest = json.loads(dbt_project.prepare_manifest().read_bytes())
-    tested = {
-        test["attached_node"]
-        for test in manifest["nodes"].values()
-        if test["resource_type"] == "test" and test.get("attached_node", "").startswith("model.")
-    }
-    graph = defs.resolve_asset_graph()
-    with_checks = {key.asset_key.path[-1] for key in graph.asset_check_keys}
-    assert tested and {unique_id.rsplit(".", 1)[-1] for unique_id in tested} <= with_checks
+    tests = {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "test"}
+    checks = {key.name: key.asset_key.path[-1] for key in defs.resolve_asset_graph().asset_check_keys}
+    assert tests and checks.keys() - tests.keys() == {"complete", "fresh", "agrees_with_raw"}
+    for name, test in tests.items():
+        if test.get("attached_node"):
+            assert checks[name] == test["attached_node"].rsplit(".", 1)[-1]
+        else:
+            assert checks[name] == test["config"]["meta"]["dagster"]["ref"]["name"]
 
 
 def test_the_sensor_and_the_schedules_run_without_being_switched_on() -> None:

@@ -62,7 +62,7 @@ def build_arguments(*, full_refresh: bool, selection: list[str]) -> list[str]:
 )
 def dbt_models(context: dg.AssetExecutionContext, config: Build, warehouse: Warehouse) -> Iterator[Any]:
     """Build the selected models and run their tests."""
-    selected = get_updated_cli_invocation_params_for_context(context, {}, TRANSLATOR)
+    selected = get_updated_cli_invocation_params_for_context(context.op_execution_context, {}, TRANSLATOR)
     arguments = build_arguments(full_refresh=config.full_refresh, selection=list(selected.selection_args))
     if selected.indirect_selection:
         arguments += ["--indirect-selection", selected.indirect_selection]
