@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
@@ -157,11 +157,12 @@ class _Printer:
 
 def _live(crowd: Crowd, truth: TruthFile | None, limit: int, dry_run: bool) -> None:
     """Send each message when its time has come, until SIGTERM or SIGINT."""
+    # Until the first viewer comes there is nothing to finish: a stop need not wait for a broker that is away.
+    _on_stop(lambda: sys.exit(0))
     publisher = _Printer() if dry_run else Publisher(get_settings(), flow_control=False)
     publisher.publish(VIDEOS_TOPIC, _catalogue())
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    _on_stop(stopping.set)
     waiting: list[tuple[int, int, Session, bytes]] = []
     made = sent = 0
     while not stopping.is_set():
@@ -183,6 +184,11 @@ def _live(crowd: Crowd, truth: TruthFile | None, limit: int, dry_run: bool) -> N
             publisher.flush(0)
         stopping.wait(0.1)
     publisher.flush(1.5)
+
+
+def _on_stop(act: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: act())
 
 
 def _bounds(text: str) -> tuple[int, int]:

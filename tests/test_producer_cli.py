@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,6 +166,23 @@ def test_live_viewers_are_published_as_time_goes_and_end_quickly_on_sigterm(
         moment = parse_event(message).event_time
         assert begun - timedelta(seconds=1) <= moment <= ended
     assert truth_by_file(truth) == truth_by_events(events)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_live_producer_whose_broker_is_silent_ends_quickly_when_asked(number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": address}
+        with subprocess.Popen(PRODUCE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            silent.settimeout(20)
+            connection, _ = silent.accept()  # it publishes the catalogue now
+            run.send_signal(number)
+            asked = time.monotonic()
+            output, errors = run.communicate(timeout=20)
+            took = time.monotonic() - asked
+            connection.close()
+    assert (run.returncode, output, errors) == (0, b"", b"")
+    assert took < 2
 
 
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
