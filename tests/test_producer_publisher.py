@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from producer.publisher import MAX_AHEAD_BYTES, Publisher
 from retention_platform.errors import RetentionError, ServiceError
@@ -54,8 +54,8 @@ class SlowIngest(threading.Thread):
             }
         )
         for topic in topics:
-            # The development broker makes a topic when it is first asked for; until then reading it is an error.
-            self._consumer.list_topics(topic, timeout=10)
+            # The development broker makes a topic when a producer first asks for it; until then reading it is an error.
+            Producer(settings.kafka_config()).list_topics(topic, timeout=10)
         self._consumer.subscribe(topics)
         self._wanted, self._batch, self._seconds = wanted, batch, seconds
 
