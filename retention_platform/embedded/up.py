@@ -472,9 +472,18 @@ def what_next(settings: Settings, home: Home, seconds: float) -> Table:
     table.add_row("ClickHouse", f"http://{settings.clickhouse_host}:{settings.clickhouse_port}  (user default)")
     table.add_row("Broker", f"{settings.kafka_bootstrap_servers}  (Kafka API)")
     table.add_row("State, logs", f"{home.path}")
-    table.add_row("Try", "retention status")
+    command = command_name()
+    table.add_row("Try", f"{command} status")
     table.add_row("", f"curl {api}/videos")
-    table.add_row("", "retention import xapi statements.json.gz")
-    table.add_row("", 'retention sql "select * from marts.engagement_summary"')
-    table.add_row("Stop", "Ctrl-C, or `retention down` from another terminal")
+    table.add_row("", f"{command} import xapi statements.json.gz")
+    table.add_row("", f'{command} sql "select * from marts.engagement_summary"')
+    table.add_row("Stop", f"Ctrl-C, or `{command} down` from another terminal")
     return table
+
+
+def command_name() -> str:
+    """How to call our command from here: by its name where the environment is active, else by its path."""
+    own = Path(sys.executable).with_name("retention")
+    if shutil.which("retention") == str(own):
+        return "retention"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
