@@ -107,8 +107,67 @@ def test_a_new_session_begins_with_load_or_after_half_an_hour_of_nothing() -> No
     assert sessions(played(0) + played(1000)) == 1
     assert sessions(played(0) + played(2000)) == 2
     assert sessions([*played(0), log("load_video", 100), *played(200)]) == 2
+    tab_closed = [*played(0), log("play_video", 100, currentTime=5)]
+    assert sessions([*tab_closed, *played(18000)]) == 2
     long_watching = [log("play_video", 0, currentTime=0), log("pause_video", 2400, currentTime=599)]
     assert sessions(long_watching) == 1
+
+
+def test_sessions_do_not_cut_the_pairing_and_a_stretch_belongs_to_the_session_of_its_play() -> None:
+    records = [
+        log("play_video", 0, currentTime=0),
+        log("seek_video", 10, old_time=10, new_time=100),
+        log("load_video", 3600),
+        log("play_video", 3700, currentTime=10),
+        log("load_video", 3705),
+        log("pause_video", 3710, currentTime=110),
+    ]
+    outcomes = convert(records)
+    assert intervals(outcomes) == [(0, 10_000), (100_000, 110_000)]
+    by_session = [o.session_id for o in outcomes if isinstance(o, PlaybackEvent)]
+    assert by_session[0] == by_session[1] != by_session[2] == by_session[3]
+
+
+def test_a_session_has_the_same_id_whether_its_day_is_read_alone_or_with_the_days_before() -> None:
+    first = [log("load_video", 0), log("play_video", 1, currentTime=0), log("pause_video", 9, currentTime=8)]
+    second = [log("load_video", 9000), log("play_video", 9001, currentTime=8), log("pause_video", 9009, currentTime=16)]
+    alone = [o.to_json() for o in (*convert(first), *convert(second)) if isinstance(o, PlaybackEvent)]
+    together = [o.to_json() for o in convert(first + second) if isinstance(o, PlaybackEvent)]
+    assert sorted(alone) == sorted(together)
+
+
+def test_actions_within_one_millisecond_keep_their_order() -> None:
+    records = [
+        log("seek_video", 1, old_time=0, new_time=100),
+        log("play_video", 1, currentTime=0),
+        log("pause_video", 9, currentTime=108),
+    ]
+    records[0]["time"] = "2026-01-01T10:00:01.0001+00:00"
+    records[1]["time"] = "2026-01-01T10:00:01.000900+00:00"
+    assert intervals(convert(records[::-1])) == [(100_000, 108_000)]
+
+
+def test_a_line_logged_twice_counts_once() -> None:
+    records = [log("play_video", 0, currentTime=0), log("pause_video", 5, currentTime=5)]
+    doubled = convert([record for record in records for _ in range(2)])
+    assert doubled == convert(records)
+
+
+def test_a_seek_while_nothing_plays_is_told_without_an_interval() -> None:
+    (seek,) = convert([log("seek_video", 0, old_time=3, new_time=100)])
+    assert isinstance(seek, PlaybackEvent)
+    assert (seek.event_type, seek.seek_from_ms, seek.position_ms) == ("seek", 3_000, 100_000)
+    assert (seek.played_from_ms, seek.played_to_ms) == (None, None)
+
+
+@pytest.mark.parametrize("told", [{}, {"duration": 0}])
+def test_the_play_tells_the_duration_where_its_end_does_not(told: dict[str, float]) -> None:
+    end = log("pause_video", 9, currentTime=700)
+    del end["event"]["duration"]
+    end["event"].update(told)
+    outcomes = convert([log("play_video", 0, currentTime=550), end])
+    assert not intervals(outcomes)
+    assert "beyond the duration" in next(o.reason for o in outcomes if isinstance(o, Problem))
 
 
 def by_the_rules(records: list[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -137,16 +196,23 @@ def by_the_rules(records: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 offsets = st.integers(-5, 620).map(float) | st.sampled_from([10.1, 10.2, 601.0, 601.001, 36_001.0])
-records = st.lists(
+actions = st.lists(
     st.one_of(
         st.builds(lambda at: ("play_video", {"currentTime": at}), offsets),
         st.builds(lambda at: ("pause_video", {"currentTime": at}), offsets),
         st.builds(lambda at: ("stop_video", {"currentTime": at}), offsets),
         st.builds(lambda old, new: ("seek_video", {"old_time": old, "new_time": new}), offsets, offsets),
         st.just(("speed_change_video", {"new_speed": "1.5"})),
+        st.just(("load_video", {})),
     ),
     max_size=25,
-).map(lambda made: [log(name, n, **event) for n, (name, event) in enumerate(made)])
+)
+#: Also so far apart that each may begin a session; 25 of them still fit the day.
+records = st.builds(
+    lambda made, step: [log(name, n * step, **event) for n, (name, event) in enumerate(made)],
+    actions,
+    st.sampled_from([1, 1801]),
+)
 
 
 @given(records, st.randoms(use_true_random=False))

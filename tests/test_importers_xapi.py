@@ -75,6 +75,42 @@ def test_a_rewatched_segment_counts_each_time() -> None:
     assert intervals(convert([statement("paused", 30, segments="0[.]10[,]0[.]10")])) == [(0, 10_000), (0, 10_000)]
 
 
+def test_one_session_id_for_several_viewers_or_videos_gives_each_its_own_session() -> None:
+    mine = statement("paused", 30, segments="0[.]10")
+    others = [json.loads(json.dumps(mine)) for _ in range(2)]
+    others[0]["object"]["id"], others[1]["actor"]["account"]["name"] = "uuid://video-b", "another"
+    others[0]["result"]["extensions"][EXTENSION + "played-segments"] = "20[.]50"
+    outcomes = convert([mine, *others])
+    events = [e for e in outcomes if isinstance(e, PlaybackEvent) and e.played_to_ms is not None]
+    assert len({event.session_id for event in events}) == 3
+    assert {(e.video_id, e.viewer_id, e.played_to_ms) for e in events} == {
+        ("video-a", "learner", 10_000),
+        ("video-b", "learner", 50_000),
+        ("video-a", "another", 10_000),
+    }
+
+
+def test_statements_of_other_profiles_are_passed_over() -> None:
+    other = statement("paused", 0)
+    other["verb"]["id"] = "http://adlnet.gov/expapi/verbs/completed"
+    other["context"], other["result"] = {"registration": "a-course", "extensions": {"http://example.org/x": 1}}, {}
+    assert convert([other]) == []
+
+
+@pytest.mark.parametrize(
+    ("last", "verb", "segments", "kinds"),
+    [
+        (30, "paused", "0[.]10[,]10[.]20", ["play", "pause", "pause"]),
+        (30, "paused", "0[.]10[,]60[.]70", ["play", "seek", "pause"]),
+        (30, "terminated", "0[.]10", ["play", "exit"]),
+        (99, "completed", "0[.]10[,]10[.]99.5", ["play", "pause", "ended"]),
+    ],
+)
+def test_a_segment_ends_as_what_follows_it_says(last: int, verb: str, segments: str, kinds: list[str]) -> None:
+    outcomes = convert([statement(verb, last, position=last, segments=segments, length=100)])
+    assert [o.event_type for o in outcomes if isinstance(o, PlaybackEvent)] == kinds
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [

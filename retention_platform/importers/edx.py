@@ -4,14 +4,16 @@ Events of one (user, course, video) are sorted by time; ``play_video`` is paired
 ``stop_video`` (their currentTime) or ``seek_video`` (its old_time). After a seek the next play starts at the seek's
 new_time, because players report a stale currentTime. A repeated play replaces the earlier start.
 
-edX has no playback sessions. A new one begins with ``load_video``, and after 30 minutes without an event while
-nothing plays.
+edX has no playback sessions. A new one begins with ``load_video``, and after 30 minutes without an event, unless what
+comes then ends a play (somebody watched that long). Sessions only group what is paired: a stretch belongs to the
+session of its play, and pairing goes on across their borders.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -50,6 +52,8 @@ class Action:
 
     line: int
     at: datetime
+    #: Digits of the time below the millisecond, which the contract cuts and the order needs.
+    below_ms: str
     kind: str
     key: Key
     current: float
@@ -60,8 +64,9 @@ class Action:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """By time; ties by content, so that the order of lines never counts."""
-        return (self.at, self.kind, *(repr(value) for value in (self.current, self.old, self.new, self.speed)))
+        """By time; ties by content, so that the order of lines never counts. Equal for a line logged twice."""
+        numbers = (self.current, self.old, self.new, self.speed, self.duration)
+        return (self.at, self.below_ms, self.kind, *map(repr, numbers))
 
     @property
     def end(self) -> float:
@@ -90,9 +95,9 @@ def convert(lines: Iterable[Line]) -> Iterator[Outcome]:
         elif action is not None:
             actions[action.key].append(action)
     for key in sorted(actions):
-        ordered = sorted(set(actions[key]), key=lambda action: (*action.order, action.line))
-        for number, session in enumerate(split_sessions(ordered)):
-            yield from _events(key, session, number)
+        # Of a line logged twice the first counts.
+        once = {action.order: action for action in sorted(actions[key], key=lambda action: -action.line)}
+        yield from _events(key, [once[order] for order in sorted(once)])
 
 
 def read_action(line: int, fields: dict[str, Any]) -> Action | Problem | None:
@@ -114,6 +119,7 @@ def read_action(line: int, fields: dict[str, Any]) -> Action | Problem | None:
         return Action(
             line=line,
             at=parse_time(fields.get("time")),
+            below_ms=_below_ms(str(fields.get("time"))),
             kind=kind,
             key=(str(user), str(context.get("course_id") or ""), str(video)),
             current=_number(payload.get("currentTime", payload.get("current_time"))),
@@ -128,28 +134,29 @@ def read_action(line: int, fields: dict[str, Any]) -> Action | Problem | None:
         return Problem(line, f"not an edX video event ({error})")
 
 
-def split_sessions(actions: list[Action]) -> list[list[Action]]:
-    """Cut one viewer's actions on one video into playbacks."""
-    sessions: list[list[Action]] = []
+def session_starts(actions: list[Action]) -> dict[int, datetime]:
+    """When the playback began that each of one viewer's actions on one video belongs to, by the action's line."""
+    starts: dict[int, datetime] = {}
     playing = False
+    previous: Action | None = None
     for action in actions:
-        idle = bool(sessions) and action.at - sessions[-1][-1].at > SESSION_GAP and not playing
-        if not sessions or action.kind == "load" or idle:
-            sessions.append([])
-        sessions[-1].append(action)
-        if action.kind == "play":
-            playing = True
-        elif action.kind in ("pause", "stop", "seek", "load"):
-            playing = False
-    return sessions
+        idle = previous is not None and action.at - previous.at > SESSION_GAP
+        goes_on = playing and action.kind != "play"
+        if previous is None or action.kind == "load" or (idle and not goes_on):
+            start = action.at
+        starts[action.line] = start
+        if action.kind != "speed":
+            playing = action.kind == "play"
+        previous = action
+    return starts
 
 
-def pair(session: list[Action]) -> Iterator[Played | Problem]:
-    """The stretches played in one session, and what had to be dropped."""
+def pair(actions: list[Action]) -> Iterator[Played | Problem]:
+    """The stretches played in one viewer's actions on one video, and what had to be dropped."""
     play: tuple[Action, float, float] | None = None  # the play, where it starts, at which speed
     after_seek: float | None = None
     speed = 1.0
-    for action in session:
+    for action in actions:
         if action.kind == "play":
             if play is not None:
                 yield Problem(play[0].line, "dropped: no end event before the next play")
@@ -171,7 +178,8 @@ def pair(session: list[Action]) -> Iterator[Played | Problem]:
 
 def fault_of(played: Played) -> str | None:
     """Why a stretch is no watching; None when it is."""
-    start, end, duration = played.start, played.end.end, played.end.duration
+    start, end = played.start, played.end.end
+    duration = played.end.duration if played.end.duration > 0 else played.play.duration
     if not (math.isfinite(start) and math.isfinite(end)):
         return "an offset is not a number"
     if start < 0 or end < 0:
@@ -187,17 +195,24 @@ def fault_of(played: Played) -> str | None:
     return None
 
 
-def _events(key: Key, session: list[Action], number: int) -> Iterator[Outcome]:
-    session_id = event_id("edx session", *key, number, format_time(session[0].at))
-    for played in pair(session):
+def _events(key: Key, actions: list[Action]) -> Iterator[Outcome]:
+    starts = session_starts(actions)
+    sessions = {line: event_id("edx session", *key, format_time(start)) for line, start in starts.items()}
+    told: set[int] = set()
+    for played in pair(actions):
         if isinstance(played, Problem):
             yield played
             continue
-        start, end = _ms(played.start), _ms(played.end.end)
+        session_id, start, end = sessions[played.play.line], _ms(played.start), _ms(played.end.end)
         yield _event(session_id, key, "play", played.play, start, played.speed)
         kind = {"pause": "pause", "stop": "ended", "seek": "seek"}[played.end.kind]
-        position = _ms(played.end.new) if kind == "seek" and 0 <= played.end.new <= MAX_OFFSET else end
+        position = _ms(played.end.new) if kind == "seek" and _is_offset(played.end.new) else end
         yield _event(session_id, key, kind, played.end, position, played.speed, played=(start, end))
+        told.add(played.end.line)
+    # A seek while nothing plays is no watching, but it is a seek.
+    for action in actions:
+        if action.kind == "seek" and action.line not in told and _is_offset(action.new):
+            yield _event(sessions[action.line], key, "seek", action, _ms(action.new))
 
 
 def _event(
@@ -206,7 +221,7 @@ def _event(
     kind: str,
     action: Action,
     position_ms: int,
-    speed: float,
+    speed: float | None = None,
     played: tuple[int, int] | None = None,
 ) -> Outcome:
     try:
@@ -222,7 +237,7 @@ def _event(
                 "position_ms": position_ms,
                 "played_from_ms": played[0] if played else None,
                 "played_to_ms": played[1] if played else None,
-                "seek_from_ms": played[1] if played and kind == "seek" else None,
+                "seek_from_ms": _ms(action.old) if kind == "seek" and _is_offset(action.old) else None,
                 "duration_ms": _ms(action.duration) if 0 < action.duration <= MAX_OFFSET else None,
                 "playback_rate": speed,
                 "player": "edx",
@@ -231,6 +246,17 @@ def _event(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return Problem(action.line, f"{first['loc'][0]}: {first['msg']}")
+
+
+def _below_ms(time: str) -> str:
+    """The digits after the third of a time's fraction, without trailing zeros, so that equal times are equal."""
+    found = re.search(r"\.[0-9]{3}([0-9]+)", time)
+    return found.group(1).rstrip("0") if found else ""
+
+
+def _is_offset(seconds: float) -> bool:
+    """Whether this can be a place in a video; NaN cannot."""
+    return 0 <= seconds <= MAX_OFFSET
 
 
 def _number(value: Any) -> float:

@@ -5,24 +5,34 @@ Publishing goes through the topic like any event; the import ends when ingest ha
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import tempfile
+import uuid
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC, PlaybackEvent, Video
+from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC, Video
 from retention_platform.errors import RetentionError
 from retention_platform.importers import FORMATS
 from retention_platform.importers.reading import Line, Outcome, Problem, read_lines
 
 #: How many problems are told one by one; the summary counts them all.
 MAX_TOLD = 20
+#: Bytes of messages kept in memory before they go to a temporary file.
+SPOOL_BYTES = 32 * 1024 * 1024
+#: Event ids asked after in one query: 80 KB of text, of the 256 KiB that ClickHouse takes by default.
+IDS_A_QUERY = 2000
 
+#: The ids of events, as 16 bytes, by (video, session).
+Placed = dict[tuple[str, str], set[bytes]]
 Query = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 
 
@@ -44,6 +54,8 @@ class ImportSummary:
 
     lines: int = 0
     events: int = 0
+    #: Events whose id another event of the file has too: each counts once.
+    repeated: int = 0
     videos: int = 0
     published: int = 0
     #: Distinct events of this file that the warehouse holds now.
@@ -62,12 +74,45 @@ class ImportSummary:
         table.add_row("read", f"{self.lines:,}", f"lines: {self.events:,} events, {self.videos:,} videos made of them")
         table.add_row("published", f"{self.published:,}", "messages")
         known = f", {self.known:,} of them known before" if self.known else ""
-        table.add_row("stored", f"{self.stored:,}", f"events{known}")
+        repeated = f"; {self.repeated:,} more repeat an event of the file" if self.repeated else ""
+        table.add_row("stored", f"{self.stored:,}", f"events{known}{repeated}")
         for reason, count in self.rejected.most_common():
             table.add_row("rejected", f"{count:,}", reason)
         for reason, count in self.problems.most_common():
             table.add_row("left out", f"{count:,}", reason)
         return table
+
+
+class Spool:
+    """Messages of one topic between reading and publishing, so that a file larger than memory can be imported.
+
+    Nothing is published before the whole file is read: a file that breaks off publishes nothing. Use as a context
+    manager; closing it deletes what went to disk.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115
+        self.count = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, key: str, value: bytes) -> None:
+        """Keep a message; neither JSON text holds a raw tab or line end."""
+        self._file.write(json.dumps(key).encode() + b"\t" + value + b"\n")
+        self.count += 1
+
+    def messages(self) -> Iterator[tuple[str, bytes]]:
+        """The messages in the order they came."""
+        self._file.seek(0)
+        for line in self._file:
+            key, _, value = line.rstrip(b"\n").partition(b"\t")
+            yield json.loads(key), value
 
 
 class Counted:
@@ -108,39 +153,53 @@ def import_file(name: str, path: Path, publisher: Publisher, query: Query, conso
     """
     summary = ImportSummary()
     lines = Counted(read_lines(path))
-    with console.status(f"reading {path.name} …"):
-        outcomes: list[Outcome] = list(_importer(name)(lines))
-    summary.lines = lines.count
-    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
-    for problem in problems[:MAX_TOLD]:
-        console.print(f"{path.name}:{problem.line}: {problem.reason}", markup=False, highlight=False)
-    if len(problems) > MAX_TOLD:
-        console.print(f"… and {len(problems) - MAX_TOLD:,} more; `retention convert {name} {path}` tells them all")
-    summary.problems.update(problem.reason for problem in problems)
-    videos = [outcome for outcome in outcomes if isinstance(outcome, Video)]
-    events = [outcome for outcome in outcomes if isinstance(outcome, PlaybackEvent)]
-    summary.videos, summary.events = len(videos), len(events)
-    if not videos and not events:
-        raise _nothing(name, path, lines.count)
+    placed: Placed = defaultdict(set)
+    with Spool() as videos, Spool() as events:
+        with console.status(f"reading {path.name} …"):
+            for outcome in _importer(name)(lines):
+                if isinstance(outcome, Problem):
+                    _tell(outcome, path, summary, console)
+                elif isinstance(outcome, Video):
+                    videos.add(outcome.key, outcome.to_json())
+                else:
+                    events.add(outcome.key, outcome.to_json())
+                    placed[outcome.video_id, outcome.session_id].add(uuid.UUID(outcome.event_id).bytes)
+        summary.lines, summary.videos, summary.events = lines.count, videos.count, events.count
+        summary.repeated = events.count - sum(map(len, placed.values()))
+        if summary.problems.total() > MAX_TOLD:
+            more = summary.problems.total() - MAX_TOLD
+            console.print(f"… and {more:,} more; `retention convert {name} {path}` tells them all", markup=False)
+        if not videos.count and not events.count:
+            raise _nothing(name, path, lines.count)
+        began_ms = int(query("select toUnixTimestamp64Milli(now64(3))", {})[0][0])
+        summary.known = _stored(query, placed)
+        summary.published = _publish(publisher, videos, events, console)
+    summary.stored = _stored(query, placed)
+    keys = {key for place in placed for key in place}
+    summary.rejected = _rejected(query, keys, began_ms)
+    return summary
 
-    ids = {event.event_id for event in events}
-    span = (
-        min((event.event_time for event in events), default=None),
-        max((event.event_time for event in events), default=None),
-    )
-    summary.known = _stored(query, ids, span)
-    rejects_before = _rejects(query)
+
+def _publish(publisher: Publisher, videos: Spool, events: Spool, console: Console) -> int:
+    """Publish and wait until ingest has stored all; how many messages the broker acknowledged."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("publishing", total=len(videos) + len(events))
-        advance = lambda count: progress.advance(task, count)  # noqa: E731
-        summary.published = publisher.publish(VIDEOS_TOPIC, ((v.key, v.to_json()) for v in videos), advance)
-        summary.published += publisher.publish(EVENTS_TOPIC, ((e.key, e.to_json()) for e in events), advance)
+        task = progress.add_task("publishing", total=videos.count + events.count)
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        published = publisher.publish(VIDEOS_TOPIC, videos.messages(), advance)
+        published += publisher.publish(EVENTS_TOPIC, events.messages(), advance)
         progress.update(task, description="waiting for ingest")
         publisher.wait_until_stored()
-    summary.stored = _stored(query, ids, span)
-    summary.rejected = _rejects(query) - rejects_before
-    return summary
+    return published
+
+
+def _tell(problem: Problem, path: Path, summary: ImportSummary, console: Console) -> None:
+    summary.problems[problem.reason] += 1
+    if summary.problems.total() <= MAX_TOLD:
+        console.print(f"{path.name}:{problem.line}: {problem.reason}", markup=False, highlight=False)
 
 
 def _importer(name: str) -> Callable[[Iterable[Line]], Iterator[Outcome]]:
@@ -156,19 +215,44 @@ def _nothing(name: str, path: Path, lines: int) -> RetentionError:
     return RetentionError(f"none of the {lines:,} lines of {path} gives an event as {name}: is it {others}?")
 
 
-def _stored(query: Query, ids: set[str], span: tuple[Any, Any]) -> int:
-    """How many of these events the warehouse holds."""
-    if not ids:
-        return 0
-    found = query(
-        "select distinct toString(event_id) from raw.playback_events "
-        "where event_time between {first:DateTime64(3)} and {last:DateTime64(3)}",
-        {"first": span[0], "last": span[1]},
+def _stored(query: Query, placed: Placed) -> int:
+    """How many of these events the warehouse holds, asked along the table's order: video, session."""
+    total = 0
+    for chunk in _chunks(placed):
+        (first_video, first_session), (last_video, last_session) = chunk[0][0], chunk[-1][0]
+        where = "video_id between {first_video:String} and {last_video:String}"
+        bounds = {"first_video": first_video, "last_video": last_video}
+        if first_video == last_video:
+            # Only within one video are the chunk's first and last session its bounds.
+            where += " and session_id between {first_session:String} and {last_session:String}"
+            bounds |= {"first_session": first_session, "last_session": last_session}
+        # In the text, not as a parameter: they are UUIDs that we wrote, and too many for a URL.
+        ids = ", ".join(f"'{uuid.UUID(bytes=identity)}'" for _, identity in chunk)
+        found = query(
+            f"select uniqExact(event_id) from raw.playback_events where {where} and event_id in ({ids})", bounds
+        )
+        total += int(found[0][0])
+    return total
+
+
+def _chunks(placed: Placed) -> Iterator[list[tuple[tuple[str, str], bytes]]]:
+    """The events by video and session, so many at a time. Text sorts as its UTF-8 does, which is ClickHouse's order."""
+    chunk: list[tuple[tuple[str, str], bytes]] = []
+    for place in sorted(placed):
+        for identity in sorted(placed[place]):
+            chunk.append((place, identity))
+            if len(chunk) == IDS_A_QUERY:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
+
+
+def _rejected(query: Query, keys: set[str], since_ms: int) -> Counter[str]:
+    """Messages with these keys rejected since then, by reason: what others send meanwhile is not of this import."""
+    rows = query(
+        "select key, reason from raw.rejected_events final "
+        "where rejected_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')",
+        {"since_ms": since_ms},
     )
-    return len(ids & {str(row[0]) for row in found})
-
-
-def _rejects(query: Query) -> Counter[str]:
-    """Rejected messages by reason, as of now."""
-    rows = query("select reason, count() from raw.rejected_events final group by reason", {})
-    return Counter({str(reason): int(count) for reason, count in rows})
+    return Counter(str(reason) for key, reason in rows if key in keys)

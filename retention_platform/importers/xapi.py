@@ -4,7 +4,9 @@ A player's ``played-segments`` list is cumulative over its session, so one list 
 most content in it. Each of its segments becomes one event. Where a session has no such list, ``played`` is paired with
 the next statement that ends playback. Segments without an end say only where the player stands; they are left out.
 
-A session must be in one file: a later file with a longer list of the same session adds segments anew.
+A session must be in one file: a later file with a longer list of the same session adds segments anew. It is one viewer
+and one video: where a log gives several the same ``session-id`` (or only a ``registration``, which a whole course may
+share), each gets a session of its own. Statements of other profiles, which such logs also hold, are passed over.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +25,7 @@ from retention_platform.contract import PlaybackEvent, Video, format_time, parse
 from retention_platform.importers.reading import Line, Outcome, Problem, event_id, json_object
 
 EXTENSION = "https://w3id.org/xapi/video/extensions/"
+VERBS = "https://w3id.org/xapi/video/verbs/"
 #: Verbs that end playback, and where each says the position at which it did.
 _ENDS = {"paused": "time", "seeked": "time-from", "terminated": "time", "completed": "time"}
 
@@ -46,44 +49,53 @@ class Statement:
     segments: tuple[Segment, ...] | None
 
     @property
-    def order(self) -> tuple[datetime, str, int, int]:
+    def order(self) -> tuple[Any, ...]:
         """By time; ties by content, so that the order of lines never counts."""
-        return (self.at, self.verb, self.position_ms or 0, played_ms(self.segments or ()))
+        rest = (self.segments, self.length_ms, self.speed, self.title)
+        return (self.at, self.verb, self.position_ms or 0, played_ms(self.segments or ()), repr(rest))
 
 
 def convert(lines: Iterable[Line]) -> Iterator[Outcome]:
     """Videos first, then the events session by session, whatever the order of the lines."""
-    sessions: dict[str, list[Statement]] = defaultdict(list)
+    by_source: dict[str, dict[tuple[str, str], list[Statement]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         fields = json_object(line)
         statement = fields if isinstance(fields, Problem) else read_statement(line.number, fields)
         if isinstance(statement, Problem):
             yield statement
-        else:
-            sessions[statement.session_id].append(statement)
-    for session in sessions.values():
-        session.sort(key=lambda statement: statement.order)
+        elif statement is not None:
+            by_source[statement.session_id][statement.viewer_id, statement.video_id].append(statement)
+    sessions: dict[str, list[Statement]] = {}
+    for source, playbacks in by_source.items():
+        for whose, statements in playbacks.items():
+            session_id = source if len(playbacks) == 1 else event_id("xapi session", source, *whose)
+            renamed = [replace(statement, session_id=session_id) for statement in statements]
+            sessions[session_id] = sorted(renamed, key=lambda statement: statement.order)
     yield from _videos(sessions)
     for session_id in sorted(sessions):
         yield from _events(sessions[session_id])
 
 
-def read_statement(line: int, fields: dict[str, Any]) -> Statement | Problem:
-    """A statement's parts, or what it lacks."""
+def read_statement(line: int, fields: dict[str, Any]) -> Statement | Problem | None:
+    """A statement's parts, or what it lacks; None for one that is not about playback."""
     try:
-        context = _extensions(fields.get("context"))
-        result = _extensions(fields.get("result"))
+        verb = _last(fields["verb"]["id"])
+        context_fields = fields.get("context") or {}
+        context, result = _extensions(context_fields), _extensions(fields.get("result"))
+        # Initialized and the like are verbs of many profiles: the video profile's own names tell.
+        if not context and not result and not fields["verb"]["id"].startswith(VERBS):
+            return None
         thing = fields["object"]
-        session_id = context.get("session-id") or (fields.get("context") or {}).get("registration")
+        session_id = context.get("session-id") or context_fields.get("registration")
         if not session_id:
             return Problem(line, "context.extensions.session-id: missing")
         length = _milliseconds(result.get("length", context.get("length")))
-        position = result.get("time-from" if _last(fields["verb"]["id"]) == "seeked" else "time")
+        position = result.get("time-from" if verb == "seeked" else "time")
         played = result.get("played-segments")
         return Statement(
             line=line,
             at=parse_time(fields["timestamp"]),
-            verb=_last(fields["verb"]["id"]),
+            verb=verb,
             session_id=str(session_id),
             viewer_id=_viewer(fields["actor"]),
             video_id=str(thing["id"]).removeprefix("uuid://"),
@@ -273,7 +285,7 @@ def _last(iri: str) -> str:
 def _extensions(part: Any) -> dict[str, Any]:
     """The video profile's extensions of a part of a statement, by their short names."""
     found = (part or {}).get("extensions") or {}
-    return {key.removeprefix(EXTENSION): value for key, value in found.items()}
+    return {key.removeprefix(EXTENSION): value for key, value in found.items() if key.startswith(EXTENSION)}
 
 
 def _viewer(actor: dict[str, Any]) -> str:
