@@ -200,6 +200,7 @@ def rejects(
     if context.invoked_subcommand is not None:
         return
     from rich.table import Table
+    from rich.text import Text
 
     from retention_platform.warehouse.client import connect
 
@@ -209,14 +210,19 @@ def rejects(
         console.print("nothing was rejected")
         return
     rows = client.query(
-        "select rejected_at, topic, partition, offset, reason, "
-        "substring(replaceRegexpAll(toValidUTF8(payload), '[[:cntrl:]]', ' '), 1, 80) "
+        "select formatDateTime(rejected_at, '%m-%d %H:%i:%S', 'UTC'), concat(topic, '/', partition, ' @ ', offset), "
+        "reason, substring(replaceRegexpAll(toValidUTF8(payload), '[[:cntrl:]]', ' '), 1, 200) "
         "from raw.rejected_events final order by rejected_at desc, topic, partition, offset limit {limit:UInt32}",
         parameters={"limit": limit},
     ).result_rows
-    shown = Table("rejected at", "topic", "partition", "offset", "reason", "message", box=None)
+    shown = Table(box=None, pad_edge=False)
+    for column, title in enumerate(("rejected (UTC)", "place", "reason")):
+        # Whole, however narrow the terminal: it is the message that is cut.
+        shown.add_column(title, min_width=max(len(str(row[column])) for row in rows), overflow="fold")
+    shown.add_column("message", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        shown.add_row(*(Console().render_str(str(value), markup=False) for value in row))
+        # Text, since square brackets in a message are no markup.
+        shown.add_row(*(Text(str(value)) for value in row))
     console.print(shown)
     console.print(f"{total:,} rejected in all")
 
