@@ -257,7 +257,9 @@ def test_convert_prints_contract_messages_and_tells_problems_apart(tmp_path: Pat
 def test_a_file_that_gives_nothing_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("file.gz" if content.startswith(b"\x1f") else "file")
     path.write_bytes(content)
+    errors = io.StringIO()
     with pytest.raises(RetentionError) as caught:
-        convert_file("xapi", path, io.StringIO(), io.StringIO())
+        convert_file("xapi", path, io.StringIO(), errors)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not errors.getvalue()

@@ -126,13 +126,24 @@ def test_what_the_warehouse_rejects_is_told_and_what_others_had_rejected_is_not(
 
 
 def test_only_the_first_problems_are_told_one_by_one(direct: Direct, tmp_path: Path) -> None:
-    path = write(tmp_path / "events.jsonl", [EVENT, *["nonsense"] * (run.MAX_TOLD + 5)])
+    broken = ['{"a": ' * (n + 1) for n in range(run.MAX_TOLD + 5)]
+    path = write(tmp_path / "events.jsonl", [EVENT, *broken])
     told = io.StringIO()
-    import_file("jsonl", path, direct, direct.query, Console(file=told, width=200))
+    summary = import_file("jsonl", path, direct, direct.query, Console(file=told, width=200))
+    assert summary.problems == {"not JSON": len(broken)}
     lines = told.getvalue().splitlines()
     assert lines[0].startswith("events.jsonl:2: not JSON")
     assert sum(line.startswith("events.jsonl:") for line in lines) == run.MAX_TOLD
     assert any(line.startswith("… and 5 more") for line in lines)
+
+
+def test_a_file_of_another_format_is_one_line_and_publishes_nothing(direct: Direct, tmp_path: Path) -> None:
+    path = write(tmp_path / "events.jsonl", [event(n) for n in range(3)])
+    told = io.StringIO()
+    with pytest.raises(RetentionError, match=r"none of the 3 lines of .* as xapi \(line 1: .*\): is it edx, jsonl\?"):
+        import_file("xapi", path, direct, direct.query, Console(file=told))
+    assert not told.getvalue()
+    assert not direct.offset
 
 
 def test_a_file_that_breaks_off_publishes_nothing(direct: Direct, tmp_path: Path) -> None:

@@ -135,14 +135,20 @@ def convert_file(name: str, path: Path, out: TextIO, errors: TextIO) -> int:
     """
     lines = Counted(read_lines(path))
     made = 0
+    # Held back until something is made: of a file in another format each line would be told.
+    problems: list[Problem] = []
     for outcome in _importer(name)(lines):
         if isinstance(outcome, Problem):
-            print(f"{path}:{outcome.line}: {outcome.reason}", file=errors)
+            problems.append(outcome)
         else:
             out.write(outcome.to_json().decode() + "\n")
             made += 1
+        if made:
+            for problem in problems:
+                print(f"{path}:{problem.line}: {problem.reason}", file=errors)
+            problems.clear()
     if not made:
-        raise _nothing(name, path, lines.count)
+        raise _nothing(name, path, lines.count, problems)
     return made
 
 
@@ -154,11 +160,15 @@ def import_file(name: str, path: Path, publisher: Publisher, query: Query, conso
     summary = ImportSummary()
     lines = Counted(read_lines(path))
     placed: Placed = defaultdict(set)
+    first: list[Problem] = []
     with Spool() as videos, Spool() as events:
         with console.status(f"reading {path.name} …"):
             for outcome in _importer(name)(lines):
                 if isinstance(outcome, Problem):
-                    _tell(outcome, path, summary, console)
+                    # Without what is in brackets, which tells of one line only.
+                    summary.problems[outcome.reason.partition(" (")[0]] += 1
+                    if len(first) < MAX_TOLD:
+                        first.append(outcome)
                 elif isinstance(outcome, Video):
                     videos.add(outcome.key, outcome.to_json())
                 else:
@@ -166,11 +176,9 @@ def import_file(name: str, path: Path, publisher: Publisher, query: Query, conso
                     placed[outcome.video_id, outcome.session_id].add(uuid.UUID(outcome.event_id).bytes)
         summary.lines, summary.videos, summary.events = lines.count, videos.count, events.count
         summary.repeated = events.count - sum(map(len, placed.values()))
-        if summary.problems.total() > MAX_TOLD:
-            more = summary.problems.total() - MAX_TOLD
-            console.print(f"… and {more:,} more; `retention convert {name} {path}` tells them all", markup=False)
         if not videos.count and not events.count:
-            raise _nothing(name, path, lines.count)
+            raise _nothing(name, path, lines.count, first)
+        _tell(first, name, path, summary, console)
         began_ms = int(query("select toUnixTimestamp64Milli(now64(3))", {})[0][0])
         summary.known = _stored(query, placed)
         summary.published = _publish(publisher, videos, events, console)
@@ -196,10 +204,12 @@ def _publish(publisher: Publisher, videos: Spool, events: Spool, console: Consol
     return published
 
 
-def _tell(problem: Problem, path: Path, summary: ImportSummary, console: Console) -> None:
-    summary.problems[problem.reason] += 1
-    if summary.problems.total() <= MAX_TOLD:
+def _tell(first: list[Problem], name: str, path: Path, summary: ImportSummary, console: Console) -> None:
+    """The first problems one by one, and how many more there are."""
+    for problem in first:
         console.print(f"{path.name}:{problem.line}: {problem.reason}", markup=False, highlight=False)
+    if more := summary.problems.total() - len(first):
+        console.print(f"… and {more:,} more; `retention convert {name} {path}` tells them all", markup=False)
 
 
 def _importer(name: str) -> Callable[[Iterable[Line]], Iterator[Outcome]]:
@@ -208,11 +218,12 @@ def _importer(name: str) -> Callable[[Iterable[Line]], Iterator[Outcome]]:
     return FORMATS[name]
 
 
-def _nothing(name: str, path: Path, lines: int) -> RetentionError:
+def _nothing(name: str, path: Path, lines: int, problems: list[Problem]) -> RetentionError:
     if not lines:
         return RetentionError(f"{path} is empty")
     others = ", ".join(sorted(FORMATS.keys() - {name}))
-    return RetentionError(f"none of the {lines:,} lines of {path} gives an event as {name}: is it {others}?")
+    why = f" (line {problems[0].line}: {problems[0].reason})" if problems else ""
+    return RetentionError(f"none of the {lines:,} lines of {path} gives an event as {name}{why}: is it {others}?")
 
 
 def _stored(query: Query, placed: Placed) -> int:
