@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from retention_platform.api.app import create_app
 from retention_platform.settings import Settings, load_settings
 from retention_platform.warehouse.client import connect
 from tests.api_support import answers, clickhouse_process, free_port, path, serving, wait_until
@@ -196,3 +199,13 @@ def test_a_signal_ends_it_quickly_though_a_request_hangs(mute: Settings, tmp_pat
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_documentation_page_asks_nobody_else_for_its_scripts() -> None:
+    client = TestClient(create_app(load_settings()))
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    for source in sources:
+        assert source.startswith("/"), source
+        assert client.get(source).status_code == 200
