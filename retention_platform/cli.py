@@ -154,6 +154,11 @@ def import_(name: FormatArgument, file: FileArgument) -> None:
             name, file, publisher, lambda sql, values: client.query(sql, parameters=dict(values)).result_rows, console
         )
     console.print(summary.table(file))
+    if summary.stored < summary.events - summary.repeated:
+        raise RetentionError(
+            f"of {summary.events - summary.repeated:,} events {summary.stored:,} are stored: "
+            "see `retention rejects`, or the log of ingest"
+        )
 
 
 @app.command()

@@ -351,3 +351,11 @@ def test_a_repeated_token_is_stored_once_also_behind_materialized_views(client: 
     insert("1\n2\n3\n", "second")
     assert client.query("select count() from protocol.odd").result_rows == [(4,)]
     assert client.query("select count() from protocol.even").result_rows == [(2,)]
+
+
+def test_parameters_too_long_for_a_url_arrive_in_a_form(client: Client, url: str) -> None:
+    ids = [f"0193e000-0000-7000-8000-{number:012d}" for number in range(2000)]
+    query = client.query("select length({ids:Array(String)}), {ids:Array(String)}[2000]", parameters={"ids": ids})
+    assert query.result_rows == [(2000, ids[-1])]
+    with_file = httpx.post(url, data={"query": "select 1"}, files={"external": b"1"})
+    assert with_file.headers["X-ClickHouse-Exception-Code"] == "36"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -34,6 +35,8 @@ MAX_INSERT_TEXT = 256 * 1024
 #: Longest statement without data, in bytes; the engine's own max_query_size is smaller unless it is raised.
 MAX_QUERY_TEXT = 16 * 1024 * 1024
 MAX_SESSION_SECONDS = 3600.0
+#: Most values a form may have: the query, its parameters and settings.
+MAX_FORM_FIELDS = 10_000
 
 #: URL parameters that speak to the HTTP interface, not to the engine.
 _INTERFACE = frozenset(
@@ -106,9 +109,15 @@ class Server:
         }
         try:
             authenticate(parameters, request.headers, self._password)
+            is_form = request.headers.get("Content-Type", "").startswith("multipart/form-data")
+            if is_form:
+                parameters |= await _form_values(request)
             asked = asked_of(request.method, parameters, request.headers)
             with tempfile.NamedTemporaryFile(dir=self._scratch) as data:
-                text, insert = await _receive(request, asked.query, data.file)
+                if is_form:
+                    text, insert = asked.query.encode("utf-8", "surrogateescape"), None
+                else:
+                    text, insert = await _receive(request, asked.query, data.file)
                 data.flush()
                 statement = insert.from_file(data.name).encode("utf-8", "surrogateescape") if insert else text
                 loop = asyncio.get_running_loop()
@@ -193,6 +202,16 @@ def asked_of(method: str, parameters: Mapping[str, str], headers: Mapping[str, s
         close_session=parameters.get("close_session") == "1",
         compress=parameters.get("enable_http_compression", "").lower() in ("1", "true"),
     )
+
+
+async def _form_values(request: Request) -> dict[str, str]:
+    """The query and its parameters from a form, as drivers send them when they are long. Raises EngineError."""
+    try:
+        form = await request.form(max_files=0, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_QUERY_TEXT)
+    except HTTPException as error:
+        # Files in a form are external data tables.
+        raise EngineError(f"Cannot read the form: {error.detail} (BAD_ARGUMENTS)", 36) from None
+    return {name: value for name, value in form.multi_items() if isinstance(value, str)}
 
 
 async def _receive(request: Request, query: str, data: IO[bytes]) -> tuple[bytes, Insert | None]:
