@@ -140,6 +140,21 @@ def test_a_full_reconciliation_mends_what_an_increment_would_not_look_at(
     assert chain.mart("engagement_summary") == truth
 
 
+def test_what_the_ttl_dropped_from_raw_stays_in_the_marts_through_a_reconciliation(
+    chain: Chain, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain.send_videos(VIDEOS)
+    chain.send_events(EVENTS)
+    chain.build()
+    truth = chain.mart("engagement_summary")
+    chain.client.command(
+        "alter table raw.playback_events delete where video_id = 'video-1' settings mutations_sync = 2"
+    )
+    monkeypatch.setenv("RAW_TTL_DAYS", "30")
+    execute("reconcile", instance)
+    assert chain.mart("engagement_summary") == truth
+
+
 def test_marts_that_lost_a_view_do_not_agree_with_raw(chain: Chain, instance: dg.DagsterInstance) -> None:
     chain.send_videos(VIDEOS)
     chain.send_events(EVENTS)

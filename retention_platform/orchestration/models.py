@@ -53,6 +53,11 @@ def build_arguments(*, full_refresh: bool, selection: list[str]) -> list[str]:
     ]
 
 
+def keeps_all(settings: "Settings") -> bool:
+    """Whether raw still has all that was ever stored, so that rebuilding from it loses nothing."""
+    return settings.raw_ttl_days == 0
+
+
 @dbt_assets(
     manifest=MANIFEST_PATH,
     project=PROJECT,
@@ -63,10 +68,16 @@ def build_arguments(*, full_refresh: bool, selection: list[str]) -> list[str]:
 def dbt_models(context: dg.AssetExecutionContext, config: Build, warehouse: Warehouse) -> Iterator[Any]:
     """Build the selected models and run their tests."""
     selected = get_updated_cli_invocation_params_for_context(context.op_execution_context, {}, TRANSLATOR)
-    arguments = build_arguments(full_refresh=config.full_refresh, selection=list(selected.selection_args))
+    settings = warehouse.settings()
+    full_refresh = config.full_refresh and keeps_all(settings)
+    if config.full_refresh and not full_refresh:
+        context.log.warning(
+            f"raw events are dropped after {settings.raw_ttl_days} days (RAW_TTL_DAYS): rebuilding from raw would drop "
+            "what the marts know of older ones, so this refresh is incremental"
+        )
+    arguments = build_arguments(full_refresh=full_refresh, selection=list(selected.selection_args))
     if selected.indirect_selection:
         arguments += ["--indirect-selection", selected.indirect_selection]
-    settings = warehouse.settings()
     try:
         with warehouse.client() as client:
             if not context.is_subset:
