@@ -44,7 +44,7 @@ format: .venv/.dev ## format Python and SQL
 	$(BIN)/sqlfmt --quiet dbt_project/models dbt_project/macros dbt_project/tests
 
 bench: .venv/.dev ## measure speed, side by side with alternatives
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.run ## dbt's documentation of every model and column on http://127.0.0.1:8082, of the stack that runs
 	cd dbt_project && ../$(BIN)/dbt docs generate --quiet

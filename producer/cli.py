@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import re
 import signal
 import sys
@@ -157,8 +158,9 @@ class _Printer:
 
 def _live(crowd: Crowd, truth: TruthFile | None, limit: int, dry_run: bool) -> None:
     """Send each message when its time has come, until SIGTERM or SIGINT."""
-    # Until the first viewer comes there is nothing to finish: a stop need not wait for a broker that is away.
-    _on_stop(lambda: sys.exit(0))
+    # Until the first viewer comes there is nothing to finish: a stop need not wait for a broker that is away, nor
+    # raise an exception wherever the program happens to be, which a caller in C may turn into another one.
+    _on_stop(lambda: os._exit(0))
     publisher = _Printer() if dry_run else Publisher(get_settings(), flow_control=False)
     publisher.publish(VIDEOS_TOPIC, _catalogue())
     stopping = threading.Event()

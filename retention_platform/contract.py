@@ -150,9 +150,13 @@ class _Message(BaseModel):
         """The message as it travels: compact UTF-8 JSON, absent fields left out, times as `format_time`."""
         values: dict[str, Any] = {}
         for name, value in self:
-            if value is not None:
-                values[name] = format_time(value) if isinstance(value, datetime) else value
-        return orjson.dumps(values, default=lambda model: model.model_dump())
+            if isinstance(value, datetime):
+                values[name] = format_time(value)
+            elif isinstance(value, tuple):
+                values[name] = [model.model_dump() for model in value]
+            elif value is not None:
+                values[name] = value
+        return orjson.dumps(values)
 
 
 class PlaybackEvent(_Message):
