@@ -42,6 +42,9 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_keys: SecretStr = Field(default=SecretStr(""), description="who may ask: comma-separated; empty: everybody")
+    api_rate_limit: int = Field(default=0, ge=0, description="requests a minute and client; 0: as many as they like")
+    api_cors_origins: str = Field(default="", description="web origins that may ask from a browser, comma-separated")
     dagster_host: str = "127.0.0.1"
     dagster_port: int = 3000
     api_base_url: str = "http://127.0.0.1:8000"
@@ -52,6 +55,14 @@ class Settings(BaseSettings):
 
     raw_ttl_days: int = Field(default=0, ge=0, description="drop raw events after so many days; 0 keeps all")
 
+    def api_key_list(self) -> tuple[bytes, ...]:
+        """The keys that the API accepts; none when everybody may ask."""
+        return tuple(key.encode() for key in _listed(self.api_keys.get_secret_value()))
+
+    def api_cors_origin_list(self) -> list[str]:
+        """Web origins whose pages may ask the API from a browser."""
+        return _listed(self.api_cors_origins)
+
     def kafka_config(self) -> dict[str, Any]:
         """librdkafka's settings to reach the broker. Raises SettingsError when none is known."""
         if not self.kafka_bootstrap_servers:
@@ -59,6 +70,10 @@ class Settings(BaseSettings):
                 "no Kafka broker is known: start one with `retention up`, or set KAFKA_BOOTSTRAP_SERVERS=host:port"
             )
         return {"bootstrap.servers": self.kafka_bootstrap_servers}
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @functools.cache

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import httpx
+import pyarrow.parquet
 import pytest
 import yaml
 from clickhouse_connect.driver.binding import bind_query
 
 from retention_platform.api import queries, reasons
+from retention_platform.api.models import RetentionCurve, SignificantDropoffs, VideoList
 from retention_platform.api.warehouse import escaped
 from retention_platform.settings import DBT_PROJECT_DIR, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
 from tests import oracle
-from tests.api_support import describe, path, serving, watch
+from tests.api_support import describe, path, serving, wait_until, watch
 from tests.conftest import DATABASES
 from tests.dbt_support import Chain
 
@@ -256,6 +260,101 @@ def test_a_path_that_is_not_there_is_a_problem(api: httpx.Client, url: str) -> N
     assert (answer.json()["status"], answer.json()["instance"]) == (404, url)
 
 
+def test_a_search_finds_titles_and_ids_whatever_the_case(api: httpx.Client, expected: oracle.Marts) -> None:
+    for text in ("CLIFF", "видео", "О", "no", "%", "'", "nul\x00", "", "not there at all"):
+        wanted = {
+            video_id
+            for video_id, video in expected.videos.items()
+            if text.lower() in video_id.lower() or text.lower() in (video["title"] or "").lower()
+        }
+        found = api.get("/videos", params={"search": text, "limit": 1000}).json()
+        assert {video["video_id"] for video in found["videos"]} == wanted, text
+        summaries = [expected.engagement_summary[video_id] for video_id in wanted]
+        assert found["total"] == found["totals"]["videos"] == len(wanted)
+        assert found["totals"]["views"] == sum(summary["views"] for summary in summaries)
+        watched = float(sum(summary["watch_time_s"] for summary in summaries))
+        assert found["totals"]["watch_time_s"] == pytest.approx(watched)
+
+
+@pytest.mark.parametrize("sort", get_args(queries.Sort))
+@pytest.mark.parametrize("order", ["asc", "desc", None])
+def test_the_list_is_in_the_order_asked_for_and_what_has_no_figure_is_last(
+    api: httpx.Client, sort: str, order: str | None
+) -> None:
+    found = api.get("/videos", params={"sort": sort, "limit": 1000} | ({"order": order} if order else {})).json()
+    keys = [video[sort] for video in found["videos"]]
+    known = [key.lower() if isinstance(key, str) else key for key in keys if key is not None]
+    assert keys[len(known) :] == [None] * (len(keys) - len(known))
+    assert known == sorted(known, reverse=(order or ("asc" if sort == "title" else "desc")) == "desc")
+
+
+def test_who_has_this_version_of_the_marts_is_told_so(api: httpx.Client) -> None:
+    for url in ("/videos", path("cliff", "retention_curve"), path("cliff", "significant_dropoffs")):
+        first = api.get(url)
+        tag = first.headers["etag"]
+        again = api.get(url, headers={"If-None-Match": f'"other", {tag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert api.get(url, headers={"If-None-Match": 'W/"other"'}).content == first.content
+        csv = api.get(url, headers={"If-None-Match": tag, "Accept": "text/csv"})
+        assert (csv.status_code, csv.headers["vary"]) == (200, "Accept, Authorization, X-API-Key")
+
+
+def test_the_version_is_another_after_the_marts_changed(api: httpx.Client, clickhouse_port: int) -> None:
+    url = path("cliff", "retention_curve")
+    tag = api.get(url).headers["etag"]
+    client = connect(load_settings(clickhouse_host="127.0.0.1", clickhouse_port=clickhouse_port))
+    client.command("create table marts.changed (x UInt8) engine = MergeTree order by x")
+    try:
+        client.command("insert into marts.changed values (1)")
+        wait_until(lambda: api.get(url, headers={"If-None-Match": tag}).status_code == 200, 10)
+    finally:
+        client.command("drop table marts.changed sync")
+        client.close()
+
+
+def test_tables_can_be_had_as_csv_and_parquet_with_the_same_figures(api: httpx.Client) -> None:
+    for url, name in (
+        ("/videos", "videos"),
+        (path("cliff", "retention_curve"), "points"),
+        (path("cliff", "significant_dropoffs"), "dropoffs"),
+    ):
+        rows = get(api, url)[name]
+        for asked in ({"headers": {"Accept": "text/csv"}}, {"params": {"format": "csv"}}):
+            answer = api.get(url, **asked)
+            assert answer.headers["content-type"].startswith("text/csv")
+            assert answer.headers["content-disposition"].endswith('.csv"')
+            read = list(csv.DictReader(io.StringIO(answer.text)))
+            assert len(read) == len(rows) > 0 and read[0].keys() == rows[0].keys()
+            for row, wanted in zip(read, rows, strict=True):
+                for field, value in wanted.items():
+                    if isinstance(value, float):
+                        assert float(row[field]) == pytest.approx(value)
+                    elif isinstance(value, int) and not isinstance(value, bool):
+                        assert int(row[field]) == value
+        answer = api.get(url, params={"format": "parquet"}, headers={"Accept": "application/json"})
+        table = pyarrow.parquet.read_table(io.BytesIO(answer.content))
+        assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+        assert table.column_names == list(rows[0])
+        number = next(field for field, value in rows[0].items() if isinstance(value, int))
+        assert table[number].to_pylist() == [row[number] for row in rows]
+    assert api.get(path("nobody at all", "retention_curve"), params={"format": "csv"}).status_code == 404
+    assert api.get("/videos", params={"format": "xlsx"}).status_code == 422
+
+
+def test_a_file_has_a_name_that_no_id_can_break(api: httpx.Client) -> None:
+    for video_id in HOSTILE:
+        answer = api.get(path(video_id, "retention_curve"), params={"format": "csv"})
+        name = re.fullmatch(r'attachment; filename="([^"]+)"', answer.headers["content-disposition"])
+        assert name and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.csv", name[1]), video_id
+
+
+def test_what_passes_through_is_what_the_page_describes(api: httpx.Client) -> None:
+    VideoList.model_validate(get(api, "/videos"))
+    for video_id in ("cliff", "nobody", "few", *HOSTILE):
+        RetentionCurve.model_validate(get(api, path(video_id, "retention_curve")))
+        SignificantDropoffs.model_validate(get(api, path(video_id, "significant_dropoffs")))
+
+
 def test_the_service_only_reads(api: httpx.Client) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         answer = api.request(method, "/videos")
@@ -275,15 +374,16 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
     assert set(document["paths"]) == {
         "/",
         "/health",
+        "/metrics",
         "/videos",
         *(f"/video/{{video_id}}/{what}" for what in ("retention_curve", "significant_dropoffs", "engagement_summary")),
     }
     for name, schema in document["components"]["schemas"].items():
-        for field, said in schema["properties"].items():
+        for field, said in schema.get("properties", {}).items():
             assert said.get("description"), f"{name}.{field}"
     for address, operations in document["paths"].items():
         if "{video_id}" in address:
-            assert {"200", "404", "422", "503"} == operations["get"]["responses"].keys()
+            assert {"200", "404", "422", "503"} <= operations["get"]["responses"].keys()
             assert list(operations["get"]["responses"]["404"]["content"]) == ["application/problem+json"]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
+import time
 
 import uvicorn
 
 from retention_platform.api.app import create_app
+from retention_platform.api.middleware import access_log
 from retention_platform.errors import RetentionError
 from retention_platform.settings import Settings, get_settings
 
@@ -31,12 +34,22 @@ def listen(settings: Settings) -> socket.socket:
         ) from None
 
 
+def _access_lines() -> logging.Handler:
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)sZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler
+
+
 def main() -> None:
     """Serve until a signal; a user's error is one line on stderr and exit code 1."""
     try:
         settings = get_settings()
         with listen(settings) as listening:
-            config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=GRACE_SECONDS)
+            config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=GRACE_SECONDS, access_log=False)
+            access_log.setLevel(logging.INFO)
+            access_log.addHandler(_access_lines())
             uvicorn.Server(config).run(sockets=[listening])
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)

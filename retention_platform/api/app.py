@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from retention_platform import __version__
-from retention_platform.api import errors
+from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
+from retention_platform.api.metrics import Metrics
 from retention_platform.api.routers import service, videos
+from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.settings import Settings
 
@@ -24,6 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
         warehouse = Warehouse(settings)
         app.state.warehouse = warehouse
         app.state.health = HealthCheck(settings, warehouse)
+        app.state.version = MartsVersion(warehouse)
         try:
             yield
         finally:
@@ -37,7 +40,9 @@ def create_app(settings: Settings) -> FastAPI:
         description="Read-only. `null` means nothing to say, `0` a measured zero, and `reason` why something is empty.",
         lifespan=lifespan,
     )
+    app.state.metrics = Metrics()
     errors.install(app)
+    middleware.install(app, settings, app.state.metrics)
     app.include_router(service.router)
     app.include_router(videos.router)
     return app

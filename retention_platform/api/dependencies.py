@@ -1,4 +1,4 @@
-"""What handlers are given: the application's warehouse and health check, and the id in the path."""
+"""What handlers are given: what the application holds, and the id in the path."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from fastapi import Depends, Path, Request
 from starlette.convertors import Convertor, register_url_convertor
 
 from retention_platform.api.health import HealthCheck
+from retention_platform.api.metrics import Metrics
+from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.contract import MAX_ID_LENGTH
 
@@ -37,8 +39,20 @@ def _health(request: Request) -> HealthCheck:
     return check
 
 
+def _version(request: Request) -> MartsVersion:
+    version: MartsVersion = request.app.state.version
+    return version
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
 TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
+TheVersion = Annotated[MartsVersion, Depends(_version)]
+TheMetrics = Annotated[Metrics, Depends(_metrics)]
 VideoId = Annotated[
     str,
     Path(

@@ -68,14 +68,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:
-        return _response(request, error.status, error.name, error.title, str(error))
+        return problem_response(request, error.status, error.name, error.title, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         # Only places and messages: the input itself may be anything, also what JSON cannot hold.
         found = [{"field": ".".join(map(str, e["loc"])), "message": str(e["msg"])} for e in error.errors()]
         detail = "; ".join(f"{e['field']}: {e['message']}" for e in found)
-        return _response(request, 422, "bad-parameter", "A parameter cannot be used", detail, errors=found)
+        return problem_response(request, 422, "bad-parameter", "A parameter cannot be used", detail, errors=found)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -84,13 +84,13 @@ def install(app: FastAPI) -> None:
         if status == HTTPStatus.NOT_FOUND:
             detail = "there is nothing at this path; GET / lists the paths, /docs describes them"
         name = status.phrase.lower().replace(" ", "-")
-        answer = _response(request, status, name, status.phrase, detail)
+        answer = problem_response(request, status, name, status.phrase, detail)
         answer.headers.update(error.headers or {})
         return answer
 
     async def _unavailable(request: Request, error: Exception) -> JSONResponse:
         name, title, seconds = _UNAVAILABLE[type(error)]  # type: ignore[index]
-        answer = _response(request, 503, name, title, str(error))
+        answer = problem_response(request, 503, name, title, str(error))
         answer.headers["Retry-After"] = str(seconds)
         return answer
 
@@ -101,10 +101,11 @@ def install(app: FastAPI) -> None:
     async def _fault(request: Request, error: Exception) -> JSONResponse:
         # The server logs the traceback; the client learns only that the fault is ours.
         detail = "the fault is not in the request; the API's log tells more"
-        return _response(request, 500, "internal-error", "Internal error", detail)
+        return problem_response(request, 500, "internal-error", "Internal error", detail)
 
 
-def _response(request: Request, status: int, name: str, title: str, detail: str, **more: Any) -> JSONResponse:
+def problem_response(request: Request, status: int, name: str, title: str, detail: str, **more: Any) -> JSONResponse:
+    """An answer that says what is wrong; ``more`` are members of its own kind."""
     content = {
         "type": f"urn:retention:problem:{name}",
         "title": title,

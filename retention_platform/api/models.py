@@ -135,13 +135,27 @@ class VideoListItem(_Answer):
     last_event_at: Utc | None = Field(description="of any session of the video")
 
 
-class VideoList(_Answer):
-    """A page of the videos, the most viewed first."""
+class VideoTotals(_Answer):
+    """All videos that match together; viewers are not, since one viewer may watch several."""
 
-    total: Count = Field(description="videos in all", examples=[12])
+    videos: Count = Field(description="that match", examples=[12])
+    views: Count = Field(description="of all that match", examples=[18_204])
+    watch_time_s: Seconds = Field(description="of all that match, seconds of wall time", examples=[3_512_340.5])
+
+
+class VideoListHead(_Answer):
+    """What a list of videos is of."""
+
+    total: Count = Field(description="videos that match, on all pages", examples=[12])
+    totals: VideoTotals = Field(description="over all pages")
     limit: int = Field(description="videos on a page", examples=[100])
     offset: Count = Field(description="videos before this page", examples=[0])
-    videos: list[VideoListItem] = Field(description="the most viewed first")
+
+
+class VideoList(VideoListHead):
+    """A page of the videos, in the order asked for."""
+
+    videos: list[VideoListItem] = Field(description="in the order asked for")
 
 
 class _OneVideo(_Answer):
@@ -177,10 +191,16 @@ class CurvePoint(_Answer):
     ci_high: Share = Field(description="upper bound of retention_rate, Wilson 95 %", examples=[0.7351])
 
 
-class RetentionCurve(_OneVideo):
+class CurveHead(_OneVideo):
+    """What a curve is of."""
+
+    fresh_as_of: Utc | None = Field(description="when the newest event that the figures contain was stored")
+    reason: Reason | None = Field(description="why there are no points; null when there are")
+
+
+class RetentionCurve(CurveHead):
     """The curve: a point for every second from 0 to the end, also where nobody watched; no points without views."""
 
-    reason: Reason | None = Field(description="why there are no points; null when there are")
     points: list[CurvePoint] = Field(description="one per second, without gaps")
 
 
@@ -202,10 +222,16 @@ class Dropoff(_Answer):
     tentative: bool = Field(description="fewer than 300 views: likely, not certain")
 
 
-class SignificantDropoffs(_OneVideo):
+class DropoffsHead(_OneVideo):
+    """What dropoffs are of."""
+
+    fresh_as_of: Utc | None = Field(description="when the newest event that the figures contain was stored")
+    reason: Reason | None = Field(description="why nothing is reported; null when something is")
+
+
+class SignificantDropoffs(DropoffsHead):
     """The significant dropoffs in the order of the video, or the reason why there are none."""
 
-    reason: Reason | None = Field(description="why nothing is reported; null when something is")
     dropoffs: list[Dropoff] = Field(description="in the order of the video")
 
 

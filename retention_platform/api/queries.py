@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from retention_platform.api.models import CurvePoint, Dropoff
+from retention_platform.api.models import CurvePoint, Dropoff, VideoListItem
 from retention_platform.api.warehouse import Warehouse
+from retention_platform.errors import RetentionError
+
+#: What the list of videos can be in the order of, and which way.
+Sort = Literal[
+    "views",
+    "unique_viewers",
+    "watch_time_s",
+    "average_view_percentage",
+    "completion_rate",
+    "title",
+    "duration_s",
+    "published_at",
+    "last_event_at",
+]
+Order = Literal["asc", "desc"]
 
 _CURVE_COLUMNS = ", ".join(CurvePoint.model_fields)
 _DROPOFF_COLUMNS = ", ".join(Dropoff.model_fields)
@@ -29,25 +45,40 @@ left join (
         video_id as summary_of, views, unique_viewers, engaged_views, watch_time_s, content_played_s, content_watched_s,
         average_view_duration_s, average_view_percentage, completion_rate, hook_retention_3s, intro_retention_30s,
         rewatch_rate, seeks_per_view, peak_concurrent_viewers, first_event_at, last_event_at, is_sufficient, sessions,
-        implausible_sessions, invalid_intervals, toNullable(engagement_summary.computed_at) as computed_at
+        implausible_sessions, invalid_intervals, toNullable(engagement_summary.computed_at) as computed_at,
+        last_ingested_at as fresh_as_of
     from marts.engagement_summary
     {only}
 ) as summary on videos.video_id = summary.summary_of
 """
 _ONLY = "where video_id = {video_id:String}"
 
-ONE_VIDEO = f"{_VIDEO.format(only=_ONLY)} where videos.video_id = {{video_id:String}}"
-
-VIDEO_PAGE = f"""
-{_VIDEO.format(only="")}
-order by views desc, videos.video_id
-limit {{limit:UInt32}} offset {{offset:UInt32}}
+# The marts are replaced one after the other: the curve's own V is the one its ratios are of.
+CURVE_VIEWS = """
+select (select any(views) from marts.retention_curve where video_id = {video_id:String}) as views
 """
 
-VIDEO_COUNT = "select count() as total from marts.videos"
+ONE_VIDEO = f"{_VIDEO.format(only=_ONLY)} where videos.video_id = {{video_id:String}}"
+
+# Without a search every video matches: the empty text is in every text.
+_MATCHES = """
+positionCaseInsensitiveUTF8(ifNull(videos.title, ''), {search:String}) > 0
+or positionCaseInsensitiveUTF8(videos.video_id, {search:String}) > 0
+"""
+
+_VIDEO_ITEMS = f"""
+select {", ".join(VideoListItem.model_fields)}
+from ({_VIDEO.format(only="")}) as videos
+where {_MATCHES}
+"""
+
+VIDEO_TOTALS = f"""
+select count() as videos, sum(views) as views, sum(watch_time_s) as watch_time_s
+from ({_VIDEO.format(only="")} where {_MATCHES})
+"""
 
 CURVE = f"""
-select views, {_CURVE_COLUMNS}
+select {_CURVE_COLUMNS}
 from marts.retention_curve
 where video_id = {{video_id:String}}
 order by second
@@ -60,12 +91,25 @@ where video_id = {{video_id:String}}
 order by start_second
 """
 
+DROPOFF_COUNT = "select count() as found from marts.dropoff_points where video_id = {video_id:String}"
+
 RAW_FRESHNESS = "select count() as events, max(ingested_at) as newest from raw.playback_events"
+
+REJECTED = "select count() as messages from raw.rejected_events final"
 
 MARTS_FRESHNESS = """
 select count() as videos, max(computed_at) as computed, max(last_ingested_at) as newest
 from marts.engagement_summary
 """
+
+
+@dataclass(frozen=True)
+class Table:
+    """A query whose rows are the answer, and what its file is called when a browser keeps it."""
+
+    sql: str
+    parameters: Mapping[str, str | int] = field(default_factory=dict)
+    name: str = "table"
 
 
 @dataclass(frozen=True)
@@ -91,24 +135,38 @@ async def video(warehouse: Warehouse, video_id: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-async def video_page(warehouse: Warehouse, limit: int, offset: int) -> list[dict[str, Any]]:
-    """A page of the videos, the most viewed first, equals by id."""
-    return await warehouse.rows(VIDEO_PAGE, {"limit": limit, "offset": offset})
+def video_page(search: str, sort: Sort, order: Order | None, limit: int, offset: int) -> Table:
+    """A page of the videos whose title or id holds ``search``; equals by id, what has no figure last."""
+    by = "lowerUTF8(title)" if sort == "title" else sort
+    direction = order or ("asc" if sort == "title" else "desc")
+    page = "limit {limit:UInt32} offset {offset:UInt32}"
+    sql = f"{_VIDEO_ITEMS} order by {by} {direction} nulls last, video_id {page}"
+    return Table(sql, {"search": search, "limit": limit, "offset": offset}, "videos")
 
 
-async def video_count(warehouse: Warehouse) -> int:
-    """How many videos there are."""
-    return int((await warehouse.rows(VIDEO_COUNT))[0]["total"])
+async def video_totals(warehouse: Warehouse, search: str) -> dict[str, Any]:
+    """How many videos match, with how many views and how much watch time."""
+    return (await warehouse.rows(VIDEO_TOTALS, {"search": search}))[0]
 
 
-async def curve(warehouse: Warehouse, video_id: str) -> list[dict[str, Any]]:
+async def curve_views(warehouse: Warehouse, video_id: str) -> int:
+    """The views that the curve's ratios are of; 0 when there is no curve."""
+    return int((await warehouse.rows(CURVE_VIEWS, {"video_id": video_id}))[0]["views"])
+
+
+def curve(video_id: str) -> Table:
     """The curve's rows in the order of seconds; none for a video without views."""
-    return await warehouse.rows(CURVE, {"video_id": video_id})
+    return Table(CURVE, {"video_id": video_id}, f"{video_id}-retention-curve")
 
 
-async def dropoffs(warehouse: Warehouse, video_id: str) -> list[dict[str, Any]]:
+async def dropoff_count(warehouse: Warehouse, video_id: str) -> int:
+    """How many significant dropoffs there are."""
+    return int((await warehouse.rows(DROPOFF_COUNT, {"video_id": video_id}))[0]["found"])
+
+
+def dropoffs(video_id: str) -> Table:
     """The significant dropoffs in the order of the video."""
-    return await warehouse.rows(DROPOFFS, {"video_id": video_id})
+    return Table(DROPOFFS, {"video_id": video_id}, f"{video_id}-dropoffs")
 
 
 async def raw_freshness(warehouse: Warehouse) -> RawFreshness:
@@ -123,3 +181,11 @@ async def marts_freshness(warehouse: Warehouse) -> MartsFreshness:
     row = (await warehouse.rows(MARTS_FRESHNESS))[0]
     known = int(row["videos"])
     return MartsFreshness(known, row["computed"] if known else None, row["newest"])
+
+
+async def rejected_messages(warehouse: Warehouse) -> int | None:
+    """How many messages were refused since the beginning; None when the warehouse cannot say."""
+    try:
+        return int((await warehouse.rows(REJECTED))[0]["messages"])
+    except RetentionError:
+        return None

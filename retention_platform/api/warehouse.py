@@ -6,7 +6,8 @@ It knows connections and error codes. SQL is in `queries`, and what a client see
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from clickhouse_connect.driver import create_async_client
@@ -64,9 +65,22 @@ class Warehouse:
 
         Raises WarehouseAway, WarehouseBusy or MartsMissing; any other refusal is a fault of ours and passes through.
         """
-        try:
+        async with self._errors_told():
             client = self._client or await self._connect()
             return list((await client.query(sql, parameters=escaped(parameters or {}))).named_results())
+
+    async def raw(
+        self, sql: str, parameters: Mapping[str, str | int], fmt: str, settings: Mapping[str, str | int]
+    ) -> bytes:
+        """The rows of a query as ClickHouse writes them in the format ``fmt``. Raises as `rows` does."""
+        async with self._errors_told():
+            client = self._client or await self._connect()
+            return bytes(await client.raw_query(sql, escaped(parameters), dict(settings), fmt))
+
+    @asynccontextmanager
+    async def _errors_told(self) -> AsyncIterator[None]:
+        try:
+            yield
         except ClickHouseError as error:
             meaning = self._meaning(error)
             if meaning is None:

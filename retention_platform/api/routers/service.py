@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from retention_platform import __version__
-from retention_platform.api.dependencies import TheHealthCheck
+from retention_platform.api import queries
+from retention_platform.api.dependencies import TheHealthCheck, TheMetrics, TheWarehouse
+from retention_platform.api.metrics import CONTENT_TYPE_LATEST
 from retention_platform.api.models import Health, Index
 
 router = APIRouter(tags=["service"])
@@ -26,6 +28,7 @@ async def index() -> Index:
             "retention_curve": "/video/{video_id}/retention_curve",
             "significant_dropoffs": "/video/{video_id}/significant_dropoffs",
             "engagement_summary": "/video/{video_id}/engagement_summary",
+            "metrics": "/metrics",
         },
     )
 
@@ -41,3 +44,15 @@ async def health(check: TheHealthCheck, response: Response) -> Health:
     response.status_code = 503 if found.status == "unavailable" else 200
     response.headers["Cache-Control"] = "no-store"
     return found
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
+async def metrics(figures: TheMetrics, check: TheHealthCheck, warehouse: TheWarehouse) -> Response:
+    """Requests and their duration, what is up, freshness, ingest lag, rejects; 200 also when parts are down."""
+    rejected = await queries.rejected_messages(warehouse)
+    return Response(figures.render(await check(), rejected), media_type=CONTENT_TYPE_LATEST)
