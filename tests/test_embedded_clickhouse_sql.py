@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retention_platform.embedded.clickhouse_sql import format_of, insert_of, is_blank, is_single
+from retention_platform.embedded.clickhouse.sql import format_of, insert_of, is_blank, is_single
 
 GAP = st.lists(
     st.sampled_from([" ", "\n", "\t", "/* insert into x format CSV */", "-- values; ' \"\n", "# format `\n"]),

@@ -18,7 +18,7 @@ from typing import Any
 
 import chdb
 
-from retention_platform.embedded.clickhouse_sql import first_word, quote, quote_name
+from retention_platform.embedded.clickhouse.sql import first_word, quote, quote_name
 
 #: Bytes that all queries together may take: one part among several on a laptop.
 MEMORY_LIMIT = 8 * 1024**3

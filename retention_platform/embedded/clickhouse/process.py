@@ -28,8 +28,8 @@ import uvicorn
 from filelock import FileLock, Timeout
 from starlette.applications import Starlette
 
-from retention_platform.embedded.clickhouse_engine import Engine, EngineError
-from retention_platform.embedded.clickhouse_http import Server
+from retention_platform.embedded.clickhouse.engine import Engine, EngineError
+from retention_platform.embedded.clickhouse.server import Server
 from retention_platform.errors import RetentionError
 
 #: Seconds that requests under way have to finish when the server is stopped, and the engine to close after that.
@@ -60,7 +60,7 @@ def running(path: Path, port: int = 0, password: str = "") -> Iterator[Running]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "port"
-        command = [sys.executable, "-m", __name__, "--path", str(path), "--port", str(port), "--port-file", str(file)]
+        command = [sys.executable, "-m", __package__, "--path", str(path), "--port", str(port), "--port-file", str(file)]
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, env={**os.environ, "CLICKHOUSE_PASSWORD": password}
         )
@@ -199,5 +199,3 @@ def main() -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-if __name__ == "__main__":
-    main()

@@ -24,9 +24,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from retention_platform.embedded.clickhouse_encoding import DecodeError, Decoder, encode
-from retention_platform.embedded.clickhouse_engine import Engine, EngineError, Result, Statement
-from retention_platform.embedded.clickhouse_sql import Insert, format_of, insert_of, is_blank, is_single
+from retention_platform.embedded.clickhouse.encoding import DecodeError, Decoder, encode
+from retention_platform.embedded.clickhouse.engine import Engine, EngineError, Result, Statement
+from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, is_blank, is_single
 
 #: Threads that run queries; the engine parallelizes each one by itself.
 QUERY_THREADS = 16
