@@ -192,7 +192,13 @@ def test_marts_of_random_sessions_equal_brute_force(chain: Chain, seed: int) -> 
 
 def stored_rows(chain: Chain) -> dict[str, int]:
     """Rows of the incremental tables, superseded ones included."""
-    tables = ("int_sessions", "int_views", "int_retention_deltas")
+    tables = (
+        "int_sessions",
+        "int_video_durations",
+        "int_views",
+        "int_retention_deltas",
+        "int_retention_totals",
+    )
     return {table: int(str(chain.client.command(f"select count() from staging.{table}"))) for table in tables}
 
 
@@ -226,6 +232,19 @@ def test_events_split_shuffled_repeated_and_late_give_the_same_marts(chain: Chai
     assert chain.marts() == in_pieces, "a full refresh differs from the runs in pieces"
 
 
+def die_inside(chain: Chain, model: str, hash_of: str) -> None:
+    """Run a model and leave what its death within the insert would: half the rows, and nothing marked done."""
+    done = "select name, mark from staging.marks final where name like '%/done'"
+    before = dict(chain.ask(done))
+    known = int(str(chain.client.command(f"select max(generation) from staging.{model}")))
+    chain.dbt("run", "--select", model)
+    written = f"generation > {known} and cityHash64('{model}', {hash_of}) % 2 = 0"
+    assert int(str(chain.client.command(f"select count() from staging.{model} where {written}"))) > 0
+    chain.client.command(f"delete from staging.{model} where {written}")
+    chain.client.command("delete from staging.marks where name like '%/done'")
+    chain.client.insert("staging.marks", list(before.items()), column_names=["name", "mark"])
+
+
 def test_a_run_that_died_between_or_within_models_is_made_good_by_the_next(chain: Chain) -> None:
     viewers = Viewers(4)
     events, videos = viewers.small_videos(60)
@@ -235,16 +254,45 @@ def test_a_run_that_died_between_or_within_models_is_made_good_by_the_next(chain
     chain.build()
     chain.send_events(events[half:])
     chain.send_videos(videos)
+    die_inside(chain, "int_sessions", "session_id")
+    # without what was lost the next models go on, and this one dies as well
+    chain.dbt("run", "--select", "int_video_durations")
+    die_inside(chain, "int_views", "session_id")
     chain.dbt("run", "--select", "int_sessions")
-    chain.dbt("run", "--select", "int_video_durations", "int_views")
-    # an insert of many blocks that died: some of its rows are there
-    latest = "(select max(last_ingested_at) from staging.int_views)"
-    chain.client.command(
-        f"delete from staging.int_views where last_ingested_at = {latest} and cityHash64(session_id) % 2 = 0"
-    )
-    chain.client.command("delete from staging.int_retention_deltas where cityHash64(video_id) % 3 = 0")
+    die_inside(chain, "int_video_durations", "video_id")
+    die_inside(chain, "int_views", "session_id")
+    die_inside(chain, "int_retention_deltas", "video_id, day")
+    die_inside(chain, "int_retention_totals", "video_id")
     chain.build()
     assert_equal_to_oracle(chain, events, videos)
+
+
+def test_a_session_that_moves_to_the_day_before_is_on_one_day_only(chain: Chain) -> None:
+    midnight = 20_000 * DAY_MS
+
+    def event(number: int, at_ms: int, start: int) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            "event_id": str(uuid.UUID(int=number)),
+            "event_type": "heartbeat",
+            "event_time": at_ms,
+            "session_id": "over midnight",
+            "viewer_id": "v",
+            "video_id": "film",
+            "position_ms": start + 5000,
+            "played_from_ms": start,
+            "played_to_ms": start + 5000,
+            "duration_ms": 60_000,
+        }
+
+    events = [event(1, midnight + 3000, 5000), event(2, midnight - 2000, 0), event(3, midnight - DAY_MS - 1000, 20_000)]
+    for number in range(1, 4):
+        chain.send_events(events[number - 1 : number])
+        chain.build()
+        assert_equal_to_oracle(chain, events[:number], [])
+        days = chain.ask("select day, views from staging.int_retention_deltas final where views > 0")
+        assert [(day.toordinal() - 719_163, views) for day, views in days] == [(20_000 - number + 1, 1)]
+        assert len(chain.ask("select 1 from staging.int_views final")) == 1
 
 
 def test_an_insert_that_became_visible_late_is_found_within_the_window(chain: Chain) -> None:

@@ -108,7 +108,7 @@ def note_mark(context: dg.AssetExecutionContext, client: "Client") -> None:
 
 
 def with_row_count(made: Any, event: Mapping[str, Any], client: "Client") -> Any:
-    """A model's output with the rows its table holds, which ClickHouse knows without counting; others unchanged."""
+    """A model's output with its number of rows: of a table as ClickHouse knows it, of a mart that is a view counted."""
     if not isinstance(made, dg.Output):
         return made
     relation = event["data"]["node_info"]["node_relation"]
@@ -116,6 +116,9 @@ def with_row_count(made: Any, event: Mapping[str, Any], client: "Client") -> Any
         "select total_rows from system.tables where database = {schema:String} and name = {name:String}",
         parameters={"schema": relation["schema"], "name": relation["alias"]},
     ).result_rows
-    if not rows or rows[0][0] is None:
+    count = rows[0][0] if rows else None
+    if count is None and relation["schema"] == "marts":
+        count = client.query(f"select count() from marts.`{relation['alias']}`").result_rows[0][0]
+    if count is None:
         return made
-    return made.with_metadata({**made.metadata, "dagster/row_count": int(rows[0][0])})
+    return made.with_metadata({**made.metadata, "dagster/row_count": int(count)})

@@ -2,33 +2,77 @@
     config(
         materialized="incremental",
         incremental_strategy="append",
-        engine="ReplacingMergeTree",
+        engine="ReplacingMergeTree(generation)",
         order_by=["video_id", "session_id"],
         on_schema_change="fail",
+        pre_hook=[
+            "{{ next_generation() }}",
+            "{{ begin_mark('int_sessions', clock_now()) }}",
+        ],
+        post_hook="{{ finish_mark('int_sessions') }}",
     )
 }}
+
+{% set event_columns = [
+    "event_id",
+    "event_type",
+    "event_ms",
+    "session_id",
+    "viewer_id",
+    "video_id",
+    "position_ms",
+    "played_from_ms",
+    "played_to_ms",
+    "duration_ms",
+    "playback_rate",
+    "device_type",
+    "os",
+    "browser",
+    "country",
+    "traffic_source",
+    "player",
+    "is_live",
+    "ingested_at",
+] | join(", ") %}
 
 with
     {% if is_incremental() %}
         -- Read without final: a copy that final would hide only adds a session to look at.
-        touched as (
-            select distinct video_id, session_id
+        recent as (
+            select *, toUnixTimestamp64Milli(event_time) as event_ms
             from {{ source("raw", "playback_events") }}
             where
                 ingested_at
-                >= (select max(last_ingested_at) from {{ this }})
+                >= fromUnixTimestamp64Milli(toInt64({{ mark("int_sessions/done") }}), 'UTC')
                 - toIntervalSecond({{ var("late_insert_window_seconds") }})
         ),
-    {% endif %}
 
-    -- A touched session is read whole: its older events count as well.
-    events as (
-        select *
-        from {{ ref("stg_playback_events") }}
-        {% if is_incremental() %}
+        touched as (select distinct video_id, session_id from recent),
+
+        known as (
+            select
+                video_id,
+                session_id,
+                groupUniqArrayArray(days) as days,
+                argMax(fingerprint, generation) as fingerprint,
+                argMax(last_ingested_at, generation) as last_ingested_at
+            from {{ this }}
             where (video_id, session_id) in (select video_id, session_id from touched)
-        {% endif %}
-    ),
+            group by video_id, session_id
+        ),
+
+        -- A touched session is read whole. One that nobody knew has nothing but recent events.
+        events as (
+            select {{ event_columns }}
+            from (select * from recent limit 1 by video_id, session_id, event_ms, event_id)
+            where (video_id, session_id) not in (select video_id, session_id from known)
+            union all
+            select {{ event_columns }}
+            from {{ ref("stg_playback_events") }}
+            where (video_id, session_id) in (select video_id, session_id from known)
+        ),
+    {% else %} events as (select {{ event_columns }} from {{ ref("stg_playback_events") }}),
+    {% endif %}
 
     -- Where events disagree, the earliest that says something decides, never the first to arrive.
     sessions as (
@@ -81,6 +125,7 @@ with
     fingerprinted as (
         select
             *,
+            toDate(fromUnixTimestamp64Milli(first_event_ms, 'UTC')) as day,
             cityHash64(
                 session_id,
                 viewer_id,
@@ -100,15 +145,25 @@ with
                 last_event_ms
             ) as fingerprint
         from sessions
+    ),
+
+    stamped as (
+        select
+            fingerprinted.*,
+            {% if is_incremental() %} arrayDistinct(arrayPushBack(known.days, day)) as days,
+            {% else %} [day] as days,
+            {% endif %} {{ mark("generation") }} as generation
+        from fingerprinted
+        {% if is_incremental() %}
+            left join
+                known
+                on fingerprinted.video_id = known.video_id
+                and fingerprinted.session_id = known.session_id
+            where
+                (fingerprinted.fingerprint, fingerprinted.last_ingested_at)
+                != (known.fingerprint, known.last_ingested_at)
+        {% endif %}
     )
 
 select *
-from fingerprinted
-{% if is_incremental() %}
-    where
-        (video_id, session_id, fingerprint, last_ingested_at) not in (
-            select video_id, session_id, fingerprint, last_ingested_at
-            from {{ current(this) }}
-            where (video_id, session_id) in (select video_id, session_id from touched)
-        )
-{% endif %}
+from stamped

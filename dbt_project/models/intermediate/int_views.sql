@@ -2,30 +2,59 @@
     config(
         materialized="incremental",
         incremental_strategy="append",
-        engine="ReplacingMergeTree",
-        order_by=["video_id", "session_id"],
+        engine="ReplacingMergeTree(generation, is_deleted)",
+        order_by=["video_id", "day", "session_id"],
         on_schema_change="fail",
+        pre_hook=[
+            "{{ next_generation() }}",
+            "{{ begin_mark('int_views', newest_generation('int_sessions')) }}",
+            "{{ begin_mark('int_views_durations', newest_generation('int_video_durations')) }}",
+        ],
+        post_hook=[
+            "{{ finish_mark('int_views') }}",
+            "{{ finish_mark('int_views_durations') }}",
+        ],
     )
 }}
 
 with
-    sessions as (select * from {{ current(ref("int_sessions")) }}),
+    durations as (select * from {{ current(ref("int_video_durations")) }}),
 
-    durations as (select * from {{ ref("int_video_durations") }}),
+    {% if is_incremental() %}
+        rejudged as (
+            select video_id
+            from durations
+            where duration_generation > {{ mark("int_views_durations/done") }}
+        ),
 
-    -- Judged anew when the session changed, or the duration its intervals are judged by.
-    stale as (
+        -- Of what changed since, the newest row is the current one: no final over all the others.
+        sessions as (
+            select *
+            from {{ current(ref("int_sessions")) }}
+            where video_id in (select video_id from rejudged)
+            union all
+            select *
+            from
+                (
+                    select *
+                    from {{ ref("int_sessions") }}
+                    where generation > {{ mark("int_views/done") }}
+                    order by generation desc
+                    limit 1 by video_id, session_id
+                )
+            where video_id not in (select video_id from rejudged)
+        ),
+    {% else %} sessions as (select * from {{ current(ref("int_sessions")) }}),
+    {% endif %}
+
+    judgeable as (
         select
-            sessions.*,
+            sessions.* except (generation),
             ifNull(durations.duration_ms, toInt64(0)) as duration_ms,
-            cityHash64(sessions.fingerprint, duration_ms) as view_fingerprint
+            cityHash64(sessions.fingerprint, duration_ms) as view_fingerprint,
+            {{ mark("generation") }} as generation
         from sessions
         inner join durations on sessions.video_id = durations.video_id
-        {% if is_incremental() %}
-            where
-                (sessions.video_id, sessions.session_id, view_fingerprint)
-                not in (select video_id, session_id, fingerprint from {{ current(this) }})
-        {% endif %}
     ),
 
     -- Valid and clipped intervals, still in the order of time, then of end. Far too slow a rate
@@ -64,12 +93,13 @@ with
             }} as played_ticks,
             {{ range_edges("played_seconds") }} as second_edges,
             {{ range_edges("played_ticks") }} as tick_edges
-        from stale
+        from judgeable
     ),
 
     measured as (
         select
             video_id,
+            day,
             session_id,
             viewer_id,
             device_type,
@@ -93,7 +123,7 @@ with
             intDiv(played.from_ms[1], 1000) as started_second,
             intDiv(arrayMin(played.from_ms), 1000) as entered_second,
             {{ ceil_div("played.to_ms[-1]", 1000) }} - 1 as exit_second,
-            played_seconds,
+            {{ net_of_edges("second_edges") }} as played_edges,
             {{ runs_of_edges("second_edges") }} as watched_seconds,
             {{ runs_of_edges("tick_edges") }} as concurrent_ticks,
             notEmpty(played)
@@ -102,9 +132,21 @@ with
             + {{ var("implausible_slack_ms") }} as is_implausible,
             notEmpty(played) and not is_implausible as is_view,
             last_ingested_at,
-            view_fingerprint as fingerprint
+            view_fingerprint as fingerprint,
+            generation,
+            days
         from valid
+    ),
+
+    -- A session that moved to another day must not stay behind on the one it was on before.
+    placed as (
+        select
+            measured.* except (days, day),
+            placed_day as day,
+            toUInt8(placed_day != measured.day) as is_deleted
+        from measured
+        array join days as placed_day
     )
 
 select *
-from measured
+from placed

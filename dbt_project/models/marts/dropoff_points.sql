@@ -6,7 +6,7 @@
 with
     deltas as (
         select *, least({{ var("dropoff_buckets") }}, seconds) as buckets
-        from {{ current(ref("int_retention_deltas")) }}
+        from {{ current(ref("int_retention_totals")) }}
         where views >= {{ var("moments_min_views") }}
     ),
 

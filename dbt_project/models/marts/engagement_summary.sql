@@ -1,11 +1,11 @@
 {{ config(engine="MergeTree", order_by="video_id") }}
 
 with
-    videos as (select * from {{ ref("int_video_durations") }}),
+    videos as (select * from {{ current(ref("int_video_durations")) }}),
 
     judged as (select * from {{ current(ref("int_views")) }}),
 
-    deltas as (select * from {{ current(ref("int_retention_deltas")) }}),
+    deltas as (select * from {{ current(ref("int_retention_totals")) }}),
 
     -- Whole numbers up to here, so that no order of summation can show in a result.
     totals as (

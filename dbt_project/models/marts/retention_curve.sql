@@ -1,7 +1,7 @@
-{{ config(engine="MergeTree", order_by=["video_id", "second"]) }}
+{{ config(materialized="view") }}
 
 with
-    deltas as (select * from {{ current(ref("int_retention_deltas")) }} where views > 0),
+    deltas as (select * from {{ current(ref("int_retention_totals")) }} where views > 0),
 
     -- Who leaves at a second, or whose furthest position is in it, was there at that second.
     counts as (

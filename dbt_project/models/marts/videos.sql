@@ -1,7 +1,7 @@
 {{ config(engine="MergeTree", order_by="video_id") }}
 
 with
-    durations as (select * from {{ ref("int_video_durations") }}),
+    durations as (select * from {{ current(ref("int_video_durations")) }}),
 
     catalogue as (select *, toBool(true) as is_described from {{ ref("stg_videos") }}),
 

@@ -1,0 +1,31 @@
+{#- How far each incremental model has read, so that a run that died anywhere is made good by the next one.
+    A model first notes what it is about to read up to (begun), and when its insert is complete promotes that note
+    (done); the next run starts from what is done. What a dead run had inserted is inserted again: the tables are
+    ReplacingMergeTree, so that changes nothing.
+    The counter `generation` numbers the runs that wrote rows: of two rows of a key the greater generation counts. -#}
+{% macro create_marks() -%}
+    create table if not exists {{ target.schema }}.marks (
+        name String, mark SimpleAggregateFunction(max, UInt64)
+    ) engine = AggregatingMergeTree order by name
+    comment 'How far each incremental model has read (name/begun, name/done), and the counter of their runs (generation)'
+{%- endmacro %}
+
+{% macro mark(name) -%}
+    assumeNotNull((select toUInt64(max(mark)) from {{ target.schema }}.marks where name = '{{ name }}'))
+{%- endmacro %}
+
+{% macro next_generation() -%}
+    insert into {{ target.schema }}.marks select 'generation', {{ mark("generation") }} + 1
+{%- endmacro %}
+
+{% macro begin_mark(model, value) -%}
+    insert into {{ target.schema }}.marks select '{{ model }}/begun', {{ value }}
+{%- endmacro %}
+
+{% macro finish_mark(model) -%}
+    insert into {{ target.schema }}.marks select '{{ model }}/done', {{ mark(model ~ "/begun") }}
+{%- endmacro %}
+
+{#- Values for hooks: the clock in epoch milliseconds, and the newest generation of a model's rows. -#}
+{% macro clock_now() -%} toUInt64(toUnixTimestamp64Milli(now64(3))) {%- endmacro %}
+{% macro newest_generation(model) -%} (select max(generation) from {{ target.schema }}.{{ model }}) {%- endmacro %}
