@@ -1,0 +1,395 @@
+"""What the embedded ClickHouse server costs over its engine called directly, and how it bears many clients.
+
+The engine runs in a process of its own with data of its own, so that both sides start from the same state. Each round
+asks both, one after the other and the other way round the next time; what is reported are ratios of one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import multiprocessing
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import chdb
+import psutil
+
+from benchmarks.report import Report
+from retention_platform.embedded.clickhouse import running
+
+TABLE = (
+    "create table bench (id UInt64, at DateTime64(3, 'UTC'), value Float64, name String) engine = MergeTree order by id"
+)
+FILL = (
+    "insert into bench select number, toDateTime64(number / 1000, 3), number * 0.5,"
+    " concat('viewer ', toString(cityHash64(number) % 10000000)) from numbers({rows})"
+)
+READ = "select * from bench"
+#: Bytes that a row of the table takes in the Native format, as measured.
+ROW_BYTES = 38.9
+GIGABYTE = 10**9
+#: Bytes that are read from and written to a connection at a time.
+PIECE = 1 << 20
+#: Seconds between two looks at how much memory a process has.
+LOOK = 0.02
+
+
+def run(report: Report, size: float = 1.0, rounds: int = 5, clients: int = 200, seconds: float = 60) -> None:
+    """Measure; ``size`` is in gigabytes of Native data, ``seconds`` is how long the parallel clients go on."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = stack.enter_context(Engine.started(folder / "engine"))
+        server = stack.enter_context(Server.started(folder / "server"))
+        _latency(report, engine, server)
+        _gigabyte(report, engine, server, folder, size, rounds)
+        _parallel(report, server, clients, seconds)
+
+
+def _latency(report: Report, engine: Engine, server: Server, rounds: int = 20, calls: int = 50) -> None:
+    """`SELECT 1` many times over; the connection is kept."""
+    times: dict[str, list[float]] = {"engine": [], "server": []}
+    for number in range(rounds):
+        sides = [("engine", engine.ask), ("server", server.ask)]
+        for name, ask in sides if number % 2 else sides[::-1]:
+            times[name] += ask("latency", calls)
+    middle = {name: statistics.median(found) for name, found in times.items()}
+    report.table(
+        ("SELECT 1, ms", "median", "99 of 100 within"),
+        [(name, f"{middle[name] * 1000:.2f}", f"{_quantile(found, 0.99) * 1000:.2f}") for name, found in times.items()],
+    )
+    over = (middle["server"] - middle["engine"]) * 1000
+    report.text(f"The server takes {over:.2f} ms over the engine ({rounds * calls:,} calls a side).")
+
+
+def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size: float, rounds: int) -> None:
+    """A big result read to its end, and the same bytes inserted."""
+    rows = round(size * GIGABYTE / ROW_BYTES)
+    for side in (engine, server):
+        side.ask("run", TABLE)
+        side.ask("run", FILL.format(rows=rows))
+        side.ask("run", "optimize table bench final")
+    file = folder / "bench.native"
+    length = server.ask("save", READ, str(file))
+    taken: dict[str, list[tuple[float, float]]] = {}
+
+    def measure(name: str, side: Engine | Server, *order: Any) -> None:
+        with side.peak() as peak:
+            begin = time.perf_counter()
+            moved = side.ask(*order)
+            spent = time.perf_counter() - begin
+        assert moved == length, f"{name}: {moved:,} bytes instead of {length:,}"
+        taken.setdefault(name, []).append((spent, peak.bytes))
+
+    for number in range(rounds + 1):
+        orders: list[tuple[str, Engine | Server, str, str]] = [
+            ("result, engine, streamed", engine, "stream", READ),
+            ("result, engine, in one piece", engine, "whole", READ),
+            ("result, server", server, "stream", READ),
+        ]
+        for name, side, *order in orders if number % 2 else orders[::-1]:
+            measure(name, side, *order)
+    inserts: list[tuple[str, Engine | Server]] = [("insert, engine", engine), ("insert, server", server)]
+    for number in range(rounds + 1):
+        for name, side in inserts if number % 2 else inserts[::-1]:
+            side.ask("run", "truncate table bench")
+            measure(name, side, "insert", str(file))
+            assert side.ask("count") == rows
+    file.unlink()
+    # The first round warms caches and pools.
+    kept = {name: found[1:] for name, found in taken.items()}
+    middle = {name: statistics.median(spent for spent, _ in found) for name, found in kept.items()}
+    report.table(
+        (f"{length / GIGABYTE:.2f} GB, {rows:,} rows", "median s", "fastest s", "MB/s", "memory grew by, MB"),
+        [
+            (
+                name,
+                f"{middle[name]:.2f}",
+                f"{min(spent for spent, _ in found):.2f}",
+                f"{length / middle[name] / 1e6:,.0f}",
+                f"{max(peak for _, peak in found) / 1e6:,.0f}",
+            )
+            for name, found in kept.items()
+        ],
+    )
+    for name, against in (
+        ("result, server", "result, engine, streamed"),
+        ("result, server", "result, engine, in one piece"),
+        ("insert, server", "insert, engine"),
+    ):
+        # Rounds are compared with themselves: what else runs on the machine slows both sides of one.
+        ratios = [ours / theirs for (ours, _), (theirs, _) in zip(kept[name], kept[against], strict=True)]
+        low, middle_ratio, high = min(ratios) - 1, statistics.median(ratios) - 1, max(ratios) - 1
+        report.text(f"{name} / {against}: {middle_ratio:+.0%} ({low:+.0%} to {high:+.0%}).")
+
+
+def _parallel(report: Report, server: Server, clients: int, seconds: float) -> None:
+    """Clients that ask, sum and insert without a pause, each over a connection of its own."""
+    server.ask("run", "create table crowd (client UInt32, n UInt32) engine = MergeTree order by client")
+    # What the crowd needs of threads and buffers is there after a while; growth is counted from then on.
+    asyncio.run(_crowd(server.port, clients, min(5.0, seconds)))
+    server.ask("run", "truncate table crowd")
+    begin, looks = server.memory(), Looks(server.memory)
+    with looks:
+        outcome = asyncio.run(_crowd(server.port, clients, seconds))
+    end = server.memory()
+    stored = int(server.ask("value", "select count() from crowd"))
+    total = sum(outcome.done.values())
+    report.table(
+        (f"{clients} clients, {seconds:.0f} s", ""),
+        [
+            ("requests", f"{total:,}"),
+            ("requests/s", f"{total / seconds:,.0f}"),
+            *((f"of them {name}", f"{count:,}") for name, count in sorted(outcome.done.items())),
+            ("errors", f"{sum(outcome.errors.values()):,}"),
+            ("median ms", f"{statistics.median(outcome.spent) * 1000:.0f}"),
+            ("99 of 100 within, ms", f"{_quantile(outcome.spent, 0.99) * 1000:.0f}"),
+            ("resident memory at the begin, MB", f"{begin / 1e6:,.0f}"),
+            ("highest, MB", f"{looks.highest / 1e6:,.0f}"),
+            ("at the end, MB", f"{end / 1e6:,.0f}"),
+            ("rows acknowledged and stored", f"{outcome.rows:,} and {stored:,}"),
+        ],
+    )
+    for text, count in outcome.errors.most_common(5):
+        report.text(f"{count} times: {text}")
+
+
+@dataclass
+class Outcome:
+    """What the crowd saw."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    spent: list[float] = field(default_factory=list)
+    rows: int = 0
+
+
+async def _crowd(port: int, clients: int, seconds: float) -> Outcome:
+    outcome = Outcome()
+    deadline = time.perf_counter() + seconds
+    address = f"http://127.0.0.1:{port}/"
+    inserted = 20
+
+    async def one(session: aiohttp.ClientSession, client: int) -> None:
+        rows = "".join(f"{client}\t{n}\n" for n in range(inserted))
+        orders = [
+            ("SELECT 1", "select 1"),
+            ("sums of 100,000", "select sum(number) from numbers(100000)"),
+            ("results of 1,000 rows", "select number, toString(number) from numbers(1000) format Native"),
+            (f"inserts of {inserted} rows", "insert into crowd format TSV\n" + rows),
+        ]
+        number = client
+        while time.perf_counter() < deadline:
+            name, body = orders[number % len(orders)]
+            number += 1
+            begin = time.perf_counter()
+            try:
+                async with session.post(address, data=body) as answer:
+                    text = await answer.read()
+                    if answer.status != 200:
+                        outcome.errors[text.decode(errors="replace")[:200]] += 1
+                        continue
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+                outcome.errors[f"{type(error).__name__}: {error}"] += 1
+                continue
+            outcome.spent.append(time.perf_counter() - begin)
+            outcome.done[name] += 1
+            if name.startswith("inserts"):
+                outcome.rows += inserted
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as session:
+        await asyncio.gather(*(one(session, client) for client in range(clients)))
+    return outcome
+
+
+def _quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+class Looks:
+    """Looks at a figure again and again while the block runs; keeps the highest."""
+
+    def __init__(self, figure: Callable[[], int]) -> None:
+        self._figure = figure
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.first = self.highest = figure()
+
+    @property
+    def bytes(self) -> int:
+        """By how much the highest is over the first."""
+        return self.highest - self.first
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK):
+            self.highest = max(self.highest, self._figure())
+
+    def __enter__(self) -> Looks:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.highest = max(self.highest, self._figure())
+
+
+@dataclass
+class Engine:
+    """chDB in a process of its own, told what to do over a pipe."""
+
+    pipe: Connection
+    process: psutil.Process
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, path: Path) -> Iterator[Engine]:
+        """One over ``path`` while the block runs."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        child = context.Process(target=_engine, args=(str(path), theirs), daemon=True)
+        child.start()
+        assert child.pid is not None
+        try:
+            yield cls(ours, psutil.Process(child.pid))
+        finally:
+            child.terminate()
+            child.join()
+
+    def ask(self, *order: Any) -> Any:
+        """Have something done; its answer. Raises RuntimeError with what the engine said."""
+        self.pipe.send(order)
+        answer = self.pipe.recv()
+        if isinstance(answer, str) and answer.startswith("error: "):
+            raise RuntimeError(answer)
+        return answer
+
+    def peak(self) -> Looks:
+        """A watch on its memory."""
+        return Looks(lambda: int(self.process.memory_info().rss))
+
+
+def _engine(path: str, pipe: Connection) -> None:
+    connection = chdb.connect(path)
+
+    def latency(calls: int) -> list[float]:
+        return _timed(lambda: connection.query("select 1", "TabSeparated").bytes(), calls)
+
+    def stream(query: str) -> int:
+        moved = 0
+        with connection.send_query(query, "Native") as result:
+            for piece in result:
+                moved += len(piece.bytes())
+        return moved
+
+    def run(query: str) -> None:
+        connection.query(query)
+
+    def insert(file: str) -> int:
+        connection.query(f"insert into bench from infile '{file}' format Native")
+        return Path(file).stat().st_size
+
+    orders: dict[str, Callable[..., Any]] = {
+        "latency": latency,
+        "run": run,
+        "stream": stream,
+        "whole": lambda query: len(connection.query(query, "Native").bytes()),
+        "insert": insert,
+        "count": lambda: int(connection.query("select count() from bench", "TabSeparated").bytes()),
+    }
+    while True:
+        name, *arguments = pipe.recv()
+        try:
+            pipe.send(orders[name](*arguments))
+        except RuntimeError as error:
+            pipe.send(f"error: {error}")
+
+
+def _timed(call: Callable[[], object], calls: int) -> list[float]:
+    times = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+class Server:
+    """The embedded server and one kept connection to it."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self._process = psutil.Process(pid)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600, blocksize=PIECE)
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, path: Path) -> Iterator[Server]:
+        """One over ``path`` while the block runs."""
+        with running(path) as server:
+            yield cls(server.port, server.pid)
+
+    def memory(self) -> int:
+        """Resident bytes of its process."""
+        return int(self._process.memory_info().rss)
+
+    def peak(self) -> Looks:
+        """A watch on its memory."""
+        return Looks(self.memory)
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Have something done; its answer. Raises RuntimeError with what the server said."""
+        return getattr(self, f"_{name}")(*arguments)
+
+    def _post(self, query: str, body: Any = b"", **headers: str) -> http.client.HTTPResponse:
+        address = f"/?query={quote(query)}"
+        self._connection.request("POST", address, body, headers)
+        answer = self._connection.getresponse()
+        if answer.status != 200:
+            raise RuntimeError(answer.read().decode(errors="replace"))
+        return answer
+
+    def _value(self, query: str) -> str:
+        return self._post(query).read().decode().strip()
+
+    def _run(self, query: str) -> None:
+        self._value(query)
+
+    def _count(self) -> int:
+        return int(self._value("select count() from bench"))
+
+    def _latency(self, calls: int) -> list[float]:
+        return _timed(lambda: self._value("select 1"), calls)
+
+    def _stream(self, query: str) -> int:
+        answer = self._post(f"{query} format Native")
+        buffer = bytearray(PIECE)
+        moved = 0
+        while length := answer.readinto(buffer):
+            moved += length
+        return moved
+
+    def _save(self, query: str, file: str) -> int:
+        answer = self._post(f"{query} format Native")
+        with Path(file).open("wb") as target:
+            while piece := answer.read(PIECE):
+                target.write(piece)
+        return Path(file).stat().st_size
+
+    def _insert(self, file: str) -> int:
+        size = Path(file).stat().st_size
+        with Path(file).open("rb") as body:
+            self._post("insert into bench format Native", body, **{"Content-Length": str(size)}).read()
+        return size
