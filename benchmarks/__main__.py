@@ -11,6 +11,7 @@ from benchmarks.report import Report
 # The module's name and the title of its section, in the order they run.
 BENCHMARKS = {
     "simulator": "Simulator",
+    "embedded": "Embedded ClickHouse",
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
