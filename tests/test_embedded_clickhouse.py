@@ -23,7 +23,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from retention_platform.embedded.clickhouse import running, serve
+from retention_platform.embedded.clickhouse import running
+from retention_platform.embedded.clickhouse.process import serve
+from retention_platform.embedded.clickhouse.users import users_of
 from retention_platform.errors import RetentionError
 
 if sys.version_info >= (3, 14):
@@ -67,7 +69,7 @@ def test_the_asynchronous_driver_works_too(clickhouse_port: int) -> None:
                     for n in range(9)
                 )
             )
-            return [answer.result_rows[0][0] for answer in answers]
+        return [answer.result_rows[0][0] for answer in answers]
 
     assert asyncio.run(ask()) == list(range(1, 10))
 
@@ -291,7 +293,7 @@ def test_it_stops_within_five_seconds_whatever_runs(tmp_path: Path) -> None:
 
 def test_another_address_than_loopback_asks_for_a_password(tmp_path: Path) -> None:
     with pytest.raises(RetentionError, match="CLICKHOUSE_PASSWORD"):
-        serve(tmp_path / "data", "0.0.0.0", 0, None, password="")
+        serve(tmp_path / "data", "0.0.0.0", 0, None, users_of({}))
     assert not (tmp_path / "data").exists()
 
 
@@ -357,5 +359,3 @@ def test_parameters_too_long_for_a_url_arrive_in_a_form(client: Client, url: str
     ids = [f"0193e000-0000-7000-8000-{number:012d}" for number in range(2000)]
     query = client.query("select length({ids:Array(String)}), {ids:Array(String)}[2000]", parameters={"ids": ids})
     assert query.result_rows == [(2000, ids[-1])]
-    with_file = httpx.post(url, data={"query": "select 1"}, files={"external": b"1"})
-    assert with_file.headers["X-ClickHouse-Exception-Code"] == "36"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retention_platform.embedded.clickhouse.sql import format_of, insert_of, is_blank, is_single
+from retention_platform.embedded.clickhouse.sql import format_of, insert_of, shape_of
 
 GAP = st.lists(
     st.sampled_from([" ", "\n", "\t", "/* insert into x format CSV */", "-- values; ' \"\n", "# format `\n"]),
@@ -52,7 +52,7 @@ def test_any_bytes_are_read_to_the_end(text: bytes) -> None:
     insert = insert_of(b"insert into t " + text)
     assert insert is None or insert.data <= len(text) + 14
     format_of(text)
-    is_single(text)
+    shape_of(text)
 
 
 @given(gap=GAP, string=STRING, settings=SETTINGS)
@@ -66,11 +66,11 @@ def test_the_format_of_a_query_is_the_one_at_its_end(gap: str, string: str, sett
 
 @given(gap=GAP, string=STRING)
 def test_a_semicolon_in_a_string_or_at_the_end_makes_no_second_statement(gap: str, string: str) -> None:
-    assert is_single(f"select {string}{gap};{gap}; {gap}".encode())
-    assert not is_single(f"select {string}{gap};{gap}select 1".encode())
+    assert shape_of(f"select {string}{gap};{gap}; {gap}".encode()).single
+    assert not shape_of(f"select {string}{gap};{gap}select 1".encode()).single
 
 
 @pytest.mark.parametrize("text", [b"", b" ; -- select 1", b"/* select 1 */\n"])
 def test_comments_and_semicolons_alone_are_blank(text: bytes) -> None:
-    assert is_blank(text)
-    assert not is_blank(text + b"\nselect")
+    assert shape_of(text).blank
+    assert not shape_of(text + b"\nselect").blank

@@ -1,32 +1,37 @@
-"""The engine (chDB) over one data folder: handles, sessions, one statement at a time with its settings.
+"""The engine (chDB) over one data folder, and one statement under way in it. Knows nothing of HTTP.
 
 Every statement gets a handle of its own, so that settings never leak from one to the next; what must last
-(temporary tables, SET, USE) lasts in a session. Knows nothing of HTTP.
+(temporary tables, SET, USE) lasts in a `session`. Results leave through a pipe, so that none is held in memory: of a
+format whose blocks can stand one after the other the engine hands over block by block; any other it writes into
+the pipe as into a file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote as quote_url
 
 import chdb
+from chdb._chdb import query_class  # type: ignore[attr-defined]
 
-from retention_platform.embedded.clickhouse.sql import first_word, quote, quote_name
+from retention_platform.embedded.clickhouse.errors import EngineError, refused
+from retention_platform.embedded.clickhouse.session import Session, set_statement
+from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, kill_by, quote, quote_name, shape_of
 
 #: Bytes that all queries together may take: one part among several on a laptop.
 MEMORY_LIMIT = 8 * 1024**3
 MARK_CACHE = 512 * 1024**2
 
-# No section for a system log means that none is written.
+# No section for another system log means that it is not written.
 _CONFIG = f"""<clickhouse>
-    <max_server_memory_usage>{MEMORY_LIMIT}</max_server_memory_usage>
+    <max_server_memory_usage>{{memory}}</max_server_memory_usage>
     <mark_cache_size>{MARK_CACHE}</mark_cache_size>
     <background_pool_size>2</background_pool_size>
     <background_merges_mutations_concurrency_ratio>2</background_merges_mutations_concurrency_ratio>
@@ -34,32 +39,35 @@ _CONFIG = f"""<clickhouse>
 </clickhouse>
 """
 
-_CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
-_FILE = re.compile(r": \(in file/uri [^)]*\)")
-_VERSION = re.compile(r" \(version [^)]*\)\. \([A-Z0-9_]+\)$")
-_READS = re.compile(r"^(Select|Show|Describe|Explain|Exists|Use|Set\b|Check)")
+#: Where chDB's defaults differ from a server's. Pipes cannot be mapped into memory.
+_AS_A_SERVER = {"implicit_select": "0", "allow_introspection_functions": "0", "storage_file_read_method": "pread"}
+#: The setting that carries a statement's id. The engine draws its own query ids and takes none; this one is shown in
+#: system.processes as every setting, and else only names the client towards other servers.
+_ID = "chdb_client_name"
+_ID_COLUMN = f"(Settings['{_ID}'])".encode()
+
+#: Formats without anything before, between or after the rows, so that blocks stand one after the other.
+_BLOCKWISE = frozenset(
+    {
+        *("native", "rowbinary", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "tskv", "msgpack"),
+        *("jsoneachrow", "jsonlines", "ndjson", "jsonstringseachrow", "jsoncompacteachrow"),
+        *("jsoncompactstringseachrow", "lineasstring", "rawblob", "null"),
+    }
+)
+#: How the engine says that it hands over a result only as a whole.
+_NOT_BLOCKWISE = "Streaming query is not supported"
+#: Seconds between two attempts to cancel a statement that the engine has not begun yet.
+_CANCEL_EVERY = 0.02
 
 
-class EngineError(Exception):
-    """An exception of the engine, or one in its manner, with its code."""
+@dataclass(frozen=True)
+class Table:
+    """A temporary table that comes with a statement and goes with it; its data is in an open file."""
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-    @classmethod
-    def of(cls, error: Exception) -> EngineError:
-        """What chDB raised, as a server would tell it: code and text once, no path of ours."""
-        text = str(error).strip()
-        codes = _CODE.findall(text)
-        # 1001 is STD_EXCEPTION: an error that the engine gave no code.
-        code = int(codes[0]) if codes else 1001
-        return cls(_VERSION.sub("", _FILE.sub("", _CODE.sub("", text))), code)
-
-    @property
-    def text(self) -> str:
-        """The text as the server sends it."""
-        return f"Code: {self.code}. DB::Exception: {self}"
+    name: str
+    structure: str
+    format: str
+    descriptor: int
 
 
 @dataclass(frozen=True)
@@ -74,121 +82,247 @@ class Statement:
     parameters: dict[str, str] = field(default_factory=dict)
     #: As the setting ``readonly``: 0 may write, 1 may neither write nor change settings, 2 may not write.
     read_only: str = "0"
+    #: The descriptor of the pipe that an INSERT reads its data from. Its text names it.
+    source: int | None = None
+    tables: tuple[Table, ...] = ()
 
 
-@dataclass(frozen=True)
-class Result:
-    """A statement's answer; counts are the engine's."""
+@dataclass
+class Counts:
+    """What a statement has read and written so far; the engine's own counts."""
 
-    data: bytes
-    read_rows: int
-    read_bytes: int
-    written_rows: int
-    written_bytes: int
-    seconds: float
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    total_rows_to_read: int = 0
+    result_rows: int = 0
+    result_bytes: int = 0
+    elapsed_ns: int = 0
+
+    def update(self, progress: dict[str, int]) -> None:
+        """Take over the engine's progress."""
+        for name in ("read_rows", "read_bytes", "written_rows", "written_bytes", "total_rows_to_read"):
+            setattr(self, name, progress[name])
 
 
-class Session:
-    """A handle that outlives a statement.
+class Run:
+    """One statement under way: made by `Engine.prepare`, executed in one thread, cancelled from any other."""
 
-    What a request sets by URL holds for its statement only, so the handle's own values are put back, at the latest
-    when the next statement wants others: clients that always send the same settings pay for them once.
-    """
+    def __init__(self, engine: Engine, statement: Statement, name: str, session: Session | None = None) -> None:
+        self.engine = engine
+        self.statement = statement
+        self.id = name
+        self.counts = Counts()
+        self.cancelled = False
+        #: Whether it gives a result at all, be it an empty one; known when it has ended.
+        self.gives_result = False
+        self._session = session
+        self._done = threading.Event()
+        self._began = time.monotonic()
 
-    def __init__(self, handle: Any, timeout: float) -> None:
-        self.handle = handle
-        self.timeout = timeout
-        self.busy = threading.Lock()
-        self.last_used = time.monotonic()
-        self._settings: dict[str, str] = {}
-        self._own_settings: dict[str, str | None] = {}
-        self._database = self._own_database = ""
+    def execute(self, sink: int) -> None:
+        """Run the statement and write its result to the descriptor ``sink``. Raises EngineError."""
+        try:
+            with self._handle() as handle:
+                handle.set_progress_callback(self.counts.update)
+                try:
+                    self._prepare(handle)
+                    if self.cancelled:
+                        raise _cancelled()
+                    self._run(handle._conn, sink)
+                finally:
+                    self._leave(handle)
+        except EngineError:
+            raise
+        except BrokenPipeError:
+            raise _cancelled() from None
+        except Exception as error:  # chDB raises RuntimeError and its own kinds alike
+            raise EngineError.of(error) from None
+        finally:
+            self.counts.elapsed_ns = int((time.monotonic() - self._began) * 1e9)
+            self._done.set()
 
-    def prepare(self, statement: Statement) -> None:
-        """Give the handle the statement's settings and database. Raises what chDB raises."""
-        if statement.read_only != "0":
-            self._refuse_writes(statement)
-        # SET and USE change the session itself, not what lies over it.
-        last = first_word(statement.text) in ("set", "use")
-        self._use("" if last else statement.database)
-        self._set({} if last else statement.settings)
+    def counts_now(self) -> Counts:
+        """What has been read and written so far."""
+        if not self._done.is_set():
+            self.counts.elapsed_ns = int((time.monotonic() - self._began) * 1e9)
+        return self.counts
 
-    def _use(self, database: str) -> None:
-        if database == self._database:
+    def cancel(self) -> None:
+        """Cancel; returns when the engine has taken notice, or the statement has ended."""
+        self.cancelled = True
+        while not self._done.is_set() and not self.engine.kill(self.id):
+            self._done.wait(_CANCEL_EVERY)
+
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[Any]:
+        if self._session is not None:
+            yield self._session.handle
             return
-        if not self._database:
-            self._own_database = self.handle.query("select currentDatabase()", "TSVRaw").bytes().decode().strip()
-        self.handle.query(f"use {quote_name(database or self._own_database)}")
-        self._database = database
+        handle = self.engine.open()
+        try:
+            yield handle
+        finally:
+            handle.close()
 
-    def _set(self, wanted: dict[str, str]) -> None:
-        if wanted == self._settings:
+    def _prepare(self, handle: Any) -> None:
+        """Give the handle the statement's settings, database and tables. Raises what chDB raises."""
+        wanted = {**self.statement.settings, _ID: self.id}
+        statement = self.statement
+        if self._session is not None:
+            self._session.prepare(statement.text, statement.database, wanted)
+        else:
+            if statement.database:
+                handle.query(f"use {quote_name(statement.database)}")
+            if not statement.tables and statement.read_only != "0":
+                wanted["readonly"] = statement.read_only
+            handle.query(set_statement(wanted))
+        for table in statement.tables:
+            path = quote(DESCRIPTOR.format(table.descriptor))
+            handle.query(f"create temporary table {quote_name(table.name)} ({table.structure}\n)")
+            source = f"from infile {path} compression 'none' format {table.format}"
+            handle.query(f"insert into {quote_name(table.name)} {source}")
+        if self._session is None and statement.tables and statement.read_only != "0":
+            handle.query(set_statement({"readonly": statement.read_only}))
+        self.counts = Counts()
+        handle.set_progress_callback(self.counts.update)
+
+    def _leave(self, handle: Any) -> None:
+        """Leave a session as it was."""
+        handle.set_progress_callback(None)
+        if self._session is not None:
+            for table in self.statement.tables:
+                handle.query(f"drop temporary table if exists {quote_name(table.name)}")
+
+    def _run(self, connection: Any, sink: int) -> None:
+        text, parameters = self.statement.text, self.statement.parameters
+        shape = shape_of(text)
+        _refuse_impossible(shape, takes_data=self.statement.source is not None)
+        if self.statement.source is not None:
+            self._whole(connection.query(text, self.statement.output, params=parameters), sink)
             return
-        names = [name for name in wanted if name not in self._own_settings]
-        own: dict[str, str | None] = dict.fromkeys(names)
-        if names:
-            listed = ", ".join(map(quote, names))
-            query = f"select name, value from system.settings where changed and name in ({listed})"
-            for line in self.handle.query(query, "JSONCompactEachRow").bytes().splitlines():
-                name, value = json.loads(line)
-                own[name] = value
-        changes = {name: quote(value) for name, value in wanted.items() if self._settings.get(name) != value}
-        for name in self._settings.keys() - wanted.keys():
-            value = self._own_settings[name]
-            changes[name] = "default" if value is None else quote(value)
-        self.handle.query(_set(changes))
-        self._own_settings = {n: v for n, v in (self._own_settings | own).items() if n in wanted}
-        self._settings = dict(wanted)
+        kind = connection.classify_query(text)["query_class"]
+        if self.statement.read_only != "0":
+            self._refuse_writes(shape, kind)
+        output = shape.format or self.statement.output
+        self.gives_result = kind == query_class.READ_ONLY
+        if self.gives_result:
+            if output.lower() in _BLOCKWISE:
+                with contextlib.suppress(_NotBlockwiseError):
+                    self._blockwise(connection, text, sink)
+                    return
+            else:
+                redirected = shape.redirected(sink, output)
+                if connection.classify_query(redirected)["query_class"] == query_class.CONTROL:
+                    result = connection.query(redirected, output, params=parameters)
+                    self.counts.result_rows = result.rows_read()
+                    return
+        text = kill_by(text, _ID_COLUMN)
+        self._whole(connection.query(text, self.statement.output, params=parameters), sink)
 
-    def _refuse_writes(self, statement: Statement) -> None:
-        """A session cannot be made read-only for one statement, so the engine's parser tells what it is."""
-        tree = self.handle.query(b"explain ast " + statement.text, "TSVRaw", params=statement.parameters).bytes()
-        if not _READS.match((tree or b"").decode().lstrip()):
-            raise EngineError("Cannot execute query in readonly mode. (READONLY)", 164)
+    def _blockwise(self, connection: Any, text: bytes, sink: int) -> None:
+        """Hand over a result block by block. Raises _NotBlockwiseError before anything has run."""
+        try:
+            stream = connection.send_query(text, self.statement.output, params=self.statement.parameters)
+        except RuntimeError as error:
+            if _NOT_BLOCKWISE in str(error):
+                raise _NotBlockwiseError from None
+            raise
+        try:
+            while True:
+                block = connection.streaming_fetch_result(stream)
+                self._whole(block, sink)
+                if block is None or block.rows_read() == 0:
+                    return
+        except BrokenPipeError:
+            connection.streaming_cancel_query(stream)
+            raise
+
+    def _whole(self, result: Any, sink: int) -> None:
+        """Write all that a result holds."""
+        if result is None:
+            return
+        data = memoryview(result.bytes() or b"")
+        self.counts.result_rows += result.rows_read()
+        self.counts.result_bytes += len(data)
+        self.gives_result |= bool(data)
+        while data:
+            data = data[os.write(sink, data) :]
+
+    def _refuse_writes(self, shape: Shape, kind: query_class) -> None:
+        """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions."""
+        if kind == query_class.READ_ONLY:
+            return
+        if self.statement.read_only == "2" and shape.first in ("set", "use") and kind == query_class.CONTROL:
+            return
+        if self._session is None and self.statement.read_only == "2" and kind != query_class.CONTROL:
+            return
+        raise refused("READONLY", 164, "Cannot execute query in readonly mode.")
+
+
+class _NotBlockwiseError(Exception):
+    """The engine does not hand over this statement's result block by block."""
+
+
+def _cancelled() -> EngineError:
+    return refused("QUERY_WAS_CANCELLED", 394, "Query was cancelled.")
+
+
+def _refuse_impossible(shape: Shape, *, takes_data: bool) -> None:
+    """What a server refuses before it looks at a statement's sense. Raises EngineError."""
+    if shape.blank:
+        raise refused("SYNTAX_ERROR", 62, "Syntax error: failed at position 1 (end of query): Empty query.")
+    if not shape.single:
+        raise refused("SYNTAX_ERROR", 62, "Syntax error: Multi-statements are not allowed.")
+    if shape.file == "OUTFILE":
+        raise refused("INTO_OUTFILE_NOT_ALLOWED", 228, "INTO OUTFILE is not allowed.")
+    if shape.file == "INFILE" and not takes_data:
+        raise refused("UNKNOWN_TYPE_OF_QUERY", 78, "Query has infile and was send directly to server.")
 
 
 class Engine:
     """The engine over one data folder, and its sessions. Methods may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory_limit: int = MEMORY_LIMIT) -> None:
         """Open the folder; it is kept open. Raises EngineError."""
         config = path.with_name(f"{path.name}.config.xml")
-        config.write_text(_CONFIG, encoding="utf-8")
-        self._target = f"{path}?config-file={config}"
+        config.write_text(_CONFIG.format(memory=memory_limit), encoding="utf-8")
+        defaults = "".join(f"&{name}={quote_url(value)}" for name, value in _AS_A_SERVER.items())
+        self._target = f"{path}?config-file={config}{defaults}"
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()
+        self._control = threading.Lock()
         try:
-            # The first handle opens the folder and keeps it open.
-            self._first = self._open()
+            # The first handle opens the folder and keeps it open; only this class uses it.
+            self._first = self.open()
+            told = self._first.query("select version(), serverTimezone()", "TSVRaw").bytes().decode()
         except Exception as error:  # chDB raises RuntimeError and its own kinds alike
             raise EngineError.of(error) from None
+        self.version, self.timezone = told.split()
+
+    def open(self) -> Any:
+        """A new handle. Raises what chDB raises."""
+        return chdb.connect(self._target)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Cancel what still runs, and close every handle; what was inserted is on disk already."""
-        with contextlib.suppress(Exception):
-            self._first.query("kill query where query_id != queryID() async")
-        for session in self._sessions.values():
-            if session.busy.acquire(timeout=1):
-                session.handle.close()
-        self._first.close()
+        with self._control:
+            with contextlib.suppress(Exception):
+                self._first.query("kill query where query_id != queryID() async")
+            for session in self._sessions.values():
+                if session.busy.acquire(timeout=0.2):
+                    session.handle.close()
+            self._first.close()
 
-    def run(self, statement: Statement, session: Session | None = None) -> Result:
-        """Run one statement, in ``session`` (locked by the caller) or on a handle of its own. Raises EngineError."""
-        began = time.monotonic()
-        try:
-            if session is not None:
-                session.prepare(statement)
-                return _run(session.handle, statement, began)
-            handle = self._open()
+    def kill(self, name: str) -> bool:
+        """Cancel the statement of that id; False when the engine runs none."""
+        condition = kill_by(f"kill query where query_id = {quote(name)} async".encode(), _ID_COLUMN)
+        with self._control:
             try:
-                _prepare(handle, statement)
-                return _run(handle, statement, began)
-            finally:
-                handle.close()
-        except EngineError:
-            raise
-        except Exception as error:  # chDB raises RuntimeError and its own kinds alike
-            raise EngineError.of(error) from None
+                return bool(self._first.query(condition, "TSV").bytes())
+            except Exception as error:  # chDB raises RuntimeError and its own kinds alike
+                raise EngineError.of(error) from None
 
     @contextlib.contextmanager
     def session(self, name: str, timeout: float, *, must_exist: bool) -> Iterator[Session]:
@@ -198,10 +332,10 @@ class Engine:
             session = self._sessions.get(name)
             if session is None:
                 if must_exist:
-                    raise EngineError(f"Session {name} not found. (SESSION_NOT_FOUND)", 372)
-                session = self._sessions[name] = Session(self._open(), timeout)
+                    raise refused("SESSION_NOT_FOUND", 372, f"Session {name} not found.")
+                session = self._sessions[name] = Session(self.open(), timeout)
             if not session.busy.acquire(blocking=False):
-                raise EngineError(f"Session {name} is locked by a concurrent client. (SESSION_IS_LOCKED)", 373)
+                raise refused("SESSION_IS_LOCKED", 373, f"Session {name} is locked by a concurrent client.")
         try:
             yield session
         finally:
@@ -223,34 +357,3 @@ class Engine:
             if now - session.last_used > session.timeout and session.busy.acquire(blocking=False):
                 del self._sessions[name]
                 session.handle.close()
-
-    def _open(self) -> Any:
-        return chdb.connect(self._target)  # type: ignore[no-untyped-call]
-
-
-def _prepare(handle: Any, statement: Statement) -> None:
-    """Give a fresh handle the statement's settings and database."""
-    if statement.database:
-        handle.query(f"use {quote_name(statement.database)}")
-    changes = {name: quote(value) for name, value in statement.settings.items()}
-    if statement.read_only != "0":
-        changes["readonly"] = quote(statement.read_only)
-    if changes:
-        # One statement, since nothing can be set after `readonly`.
-        handle.query(_set(changes))
-
-
-def _set(changes: dict[str, str]) -> str:
-    return "set " + ", ".join(f"{quote_name(name)} = {value}" for name, value in changes.items())
-
-
-def _run(handle: Any, statement: Statement, began: float) -> Result:
-    answer = handle.query(statement.text, statement.output, params=statement.parameters)
-    return Result(
-        data=answer.bytes() or b"",
-        read_rows=answer.storage_rows_read(),
-        read_bytes=answer.storage_bytes_read(),
-        written_rows=answer.rows_written(),
-        written_bytes=answer.bytes_written(),
-        seconds=time.monotonic() - began,
-    )

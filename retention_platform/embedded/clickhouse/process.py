@@ -1,129 +1,62 @@
-"""ClickHouse over HTTP on one machine: the process that owns a data folder, and how tests start one.
-
-The protocol is in `clickhouse_http`, the engine (chDB) behind it in `clickhouse_engine`.
-"""
+"""The process that owns a data folder: how it starts, says so and stops."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import ipaddress
+import logging
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import httpx
 import uvicorn
 from filelock import FileLock, Timeout
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from retention_platform.embedded.clickhouse.engine import Engine, EngineError
-from retention_platform.embedded.clickhouse.server import Server
+from retention_platform.embedded.clickhouse.errors import AbortedError, EngineError
+from retention_platform.embedded.clickhouse.protocol import Protocol
+from retention_platform.embedded.clickhouse.users import User, users_of
 from retention_platform.errors import RetentionError
 
 #: Seconds that requests under way have to finish when the server is stopped, and the engine to close after that.
-FINISH_SECONDS, CLOSE_SECONDS = 3, 1.5
+FINISH_SECONDS, CLOSE_SECONDS = 2, 1.5
 #: Seconds an idle connection is kept; less than the pools of common clients keep one invites lost requests.
 KEEP_ALIVE_SECONDS = 30
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server in a child process."""
-
-    port: int
-    pid: int
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
-
-
-@contextlib.contextmanager
-def running(path: Path, port: int = 0, password: str = "") -> Iterator[Running]:
-    """A server over ``path`` in a child process while the block runs; stopped and reaped afterwards.
-
-    Port 0 chooses a free one. Raises RetentionError when it does not start; why is on standard error.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "port"
-        command = [sys.executable, "-m", __package__, "--path", str(path), "--port", str(port), "--port-file", str(file)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, env={**os.environ, "CLICKHOUSE_PASSWORD": password}
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while not _answers(file):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RetentionError("the embedded ClickHouse did not start")
-                time.sleep(0.02)
-            yield Running(int(file.read_text(encoding="utf-8")), process.pid)
-        finally:
-            # A test may have stopped it with SIGSTOP.
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _answers(port_file: Path) -> bool:
-    try:
-        port = port_file.read_text(encoding="utf-8")
-        return httpx.get(f"http://127.0.0.1:{port}/ping", trust_env=False).is_success
-    except (OSError, httpx.TransportError):
-        return False
-
-
-def serve(path: Path, host: str, port: int, port_file: Path | None, password: str) -> None:
+def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[str, User]) -> None:
     """Serve ``path`` until SIGTERM or SIGINT. Raises RetentionError for a taken port or a folder in use."""
-    if not password and not _is_loopback(host):
+    if not _is_loopback(host) and not all(user.password for user in users.values()):
         raise RetentionError(f"{host} is open to others: set CLICKHOUSE_PASSWORD, or listen on 127.0.0.1")
+    # The engine tells times in the machine's zone unless told another, which it reads when it is loaded: so late here.
+    os.environ["TZ"] = "UTC"
+    from retention_platform.embedded.clickhouse.engine import Engine
+    from retention_platform.embedded.clickhouse.server import Server
+
     with _owned(path), _listening(host, port) as listener:
         try:
             engine = Engine(path)
         except EngineError as error:
             reason = " ".join(str(error).split())
             raise RetentionError(f"cannot open the data in {path}: {reason}") from None
-        scratch = path.with_name(f"{path.name}.inserts")
-        # Inserts that a killed process had under way were never acknowledged.
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-
-        @contextlib.asynccontextmanager
-        async def announce(_: Starlette) -> AsyncIterator[None]:
-            address = listener.getsockname()
-            if port_file is not None:
-                partial = port_file.with_suffix(".partial")
-                partial.write_text(str(address[1]), encoding="utf-8")
-                partial.replace(port_file)
-            print(f"listening on {address[0]}:{address[1]}", flush=True)
-            yield
-
-        app = Server(engine, password, scratch).app()
-        app.router.lifespan_context = announce
         config = uvicorn.Config(
-            app,
-            log_level="warning",
+            _app(Server(engine, users), listener, port_file),
+            http=Protocol,
+            log_config=None,
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=FINISH_SECONDS,
-            h11_max_incomplete_event_size=1 << 20,
         )
         try:
             uvicorn.Server(config).run(sockets=[listener])
@@ -131,6 +64,46 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, password: st
             closing = threading.Thread(target=engine.close, daemon=True)
             closing.start()
             closing.join(CLOSE_SECONDS)
+
+
+def _app(server: ASGIApp, listener: socket.socket, port_file: Path | None) -> Starlette:
+    """The ASGI application, that says when it answers."""
+
+    @contextlib.asynccontextmanager
+    async def announce(_: Starlette) -> AsyncIterator[None]:
+        address = listener.getsockname()
+        if port_file is not None:
+            partial = port_file.with_suffix(".partial")
+            partial.write_text(str(address[1]), encoding="utf-8")
+            partial.replace(port_file)
+        print(f"listening on {address[0]}:{address[1]}", flush=True)
+        yield
+
+    routes = [
+        Route("/ping", _ok, methods=["GET", "HEAD"]),
+        Route("/replicas_status", _ok, methods=["GET", "HEAD"]),
+        Route("/", server),
+        Route("/{path:path}", _nothing_here),
+    ]
+    return Starlette(routes=routes, lifespan=announce)
+
+
+async def _ok(_: Request) -> Response:
+    return PlainTextResponse("Ok.\n")
+
+
+async def _nothing_here(request: Request) -> Response:
+    text = f"There is no handle {request.url.path}\nUse / or /ping for health checks. Send queries to / by POST.\n"
+    return PlainTextResponse(text, 404)
+
+
+def _log() -> None:
+    """Log to standard error, one line a record; a result that breaks off is no fault of the server's."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], AbortedError))
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -186,8 +159,8 @@ def main() -> None:
         signal.signal(number, _stop)
     code: object = 0
     try:
-        password = os.environ.get("CLICKHOUSE_PASSWORD", "")
-        serve(options.path.resolve(), options.host, options.port, options.port_file, password)
+        _log()
+        serve(options.path.resolve(), options.host, options.port, options.port_file, users_of(os.environ))
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
@@ -197,5 +170,3 @@ def main() -> None:
     sys.stderr.flush()
     # A query that will not be cancelled must not keep the process; every acknowledged insert is on disk.
     os._exit(code if isinstance(code, int) else 1)
-
-

@@ -1,274 +1,306 @@
-"""ClickHouse's HTTP protocol over the engine: who asks, what is asked, and the answer as the server would give it.
+"""ClickHouse's HTTP protocol over the engine: a request in, its statement executed, its result streamed out.
 
-The body of an INSERT is streamed to disk and never held in memory. Results are.
+No body is held in memory, neither the data of an INSERT nor a result: both flow through pipes. What the request asks
+for is read in `request`, what the answer looks like is in `response`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hmac
-import json
-import tempfile
-import uuid
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO
+from dataclasses import dataclass
 
-from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
-from retention_platform.embedded.clickhouse.encoding import DecodeError, Decoder, encode
-from retention_platform.embedded.clickhouse.engine import Engine, EngineError, Result, Statement
-from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, is_blank, is_single
+from retention_platform.embedded.clickhouse.answer import Answer
+from retention_platform.embedded.clickhouse.blocks import BlockDecoder
+from retention_platform.embedded.clickhouse.codecs import Decoder, decoder
+from retention_platform.embedded.clickhouse.engine import Engine, Run, Statement, Table
+from retention_platform.embedded.clickhouse.errors import EngineError, refused
+from retention_platform.embedded.clickhouse.pipes import Reader, Writer
+from retention_platform.embedded.clickhouse.request import Asked, asked_of
+from retention_platform.embedded.clickhouse.session import Session
+from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, split_list
+from retention_platform.embedded.clickhouse.users import User, authenticate
 
-#: Threads that run queries; the engine parallelizes each one by itself.
-QUERY_THREADS = 16
+#: Statements that may run at a time. The engine parallelizes each one by itself; each holds a thread that waits.
+MAX_QUERIES = 400
 #: How many bytes of a body may be the text of an INSERT before its data.
 MAX_INSERT_TEXT = 256 * 1024
 #: Longest statement without data, in bytes; the engine's own max_query_size is smaller unless it is raised.
 MAX_QUERY_TEXT = 16 * 1024 * 1024
-MAX_SESSION_SECONDS = 3600.0
 #: Most values a form may have: the query, its parameters and settings.
 MAX_FORM_FIELDS = 10_000
 
-#: URL parameters that speak to the HTTP interface, not to the engine.
-_INTERFACE = frozenset(
-    {
-        *("query", "database", "user", "password", "query_id", "session_id", "session_timeout", "session_check"),
-        *("default_format", "compress", "decompress", "enable_http_compression", "http_zlib_compression_level"),
-        *("wait_end_of_query", "buffer_size", "send_progress_in_http_headers", "quota_key", "role", "stacktrace"),
-        *("http_headers_progress_interval_ms", "client_protocol_version", "add_http_cors_header"),
-        *("cancel_http_readonly_queries_on_client_close", "close_session", "output_format_write_statistics_in_headers"),
-    }
-)
+_LOG = logging.getLogger("retention.clickhouse")
 
-#: Exception code to HTTP status, as the server maps them; everything else is 500.
-_STATUS = {
-    **dict.fromkeys((194,), 401),
-    **dict.fromkeys((192, 193, 497, 512, 516), 403),
-    **dict.fromkeys((6, 8, 15, 25, 26, 27, 36, 37, 38, 41, 44, 53, 62, 72, 117, 123), 400),
-    **dict.fromkeys((167, 168, 223, 321, 376, 427, 441, 675, 676), 400),
-    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 152, 336, 511), 404),
-    **dict.fromkeys((76, 209, 439), 503),
-    159: 408,
-    229: 413,
-    381: 411,
-    779: 415,
-    48: 501,
-}
+
+class _Incoming:
+    """A request's messages, and whether its body has ended."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Read the rest of the body, so that the client, which may still be sending, gets to read the answer."""
+        while not self.ended:
+            await self()
+
+    async def gone(self) -> None:
+        """Return when the client has gone away. The body must have ended."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request's head asks for; its body is still to come."""
+class _Given:
+    """A statement's text, and the data behind it."""
 
-    query: str
-    statement: Statement
-    session: str
-    session_timeout: float
-    session_check: bool
-    close_session: bool
-    compress: bool
+    text: bytes
+    insert: Insert | None = None
+    #: The rest of an INSERT's data, behind what is in ``text``.
+    rest: AsyncIterator[bytes] | None = None
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def statement(self) -> bytes:
+        """The text without data."""
+        return self.text[: self.insert.data] if self.insert else self.text
 
 
 class Server:
-    """Requests in, answers out."""
+    """Requests in, answers out: an ASGI application."""
 
-    def __init__(self, engine: Engine, password: str, scratch: Path) -> None:
-        """``scratch`` is an existing folder for the data of inserts under way."""
+    def __init__(self, engine: Engine, users: dict[str, User], max_queries: int = MAX_QUERIES) -> None:
         self._engine = engine
-        self._password = password
-        self._scratch = scratch
-        self._pool = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
+        self._users = users
+        self._max_queries = max_queries
+        self._running: set[str] = set()
+        self._queries = ThreadPoolExecutor(max_queries, thread_name_prefix="query")
+        # Cancelling must not wait for queries.
+        self._helpers = ThreadPoolExecutor(8, thread_name_prefix="helper")
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
-        return Starlette(
-            routes=[
-                Route("/ping", _ok, methods=["GET", "HEAD"]),
-                Route("/replicas_status", _ok, methods=["GET", "HEAD"]),
-                Route("/", self._handle, methods=["GET", "POST"]),
-            ]
-        )
-
-    async def _handle(self, request: Request) -> Response:
-        parameters = dict(request.query_params)
-        if request.method in ("GET", "HEAD") and "query" not in parameters:
-            return PlainTextResponse("Ok.\n")
-        headers = {
-            "X-ClickHouse-Server-Display-Name": "retention",
-            "X-ClickHouse-Query-Id": parameters.get("query_id") or str(uuid.uuid4()),
-            "X-ClickHouse-Timezone": "UTC",
-        }
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        incoming = _Incoming(receive)
+        request = Request(scope, incoming, send)
+        if request.method in ("GET", "HEAD") and "query" not in request.query_params:
+            await PlainTextResponse("Ok.\n")(scope, receive, send)
+            return
+        answer = Answer(self._engine, scope, send)
         try:
-            authenticate(parameters, request.headers, self._password)
-            is_form = request.headers.get("Content-Type", "").startswith("multipart/form-data")
-            if is_form:
-                parameters |= await _form_values(request)
-            asked = asked_of(request.method, parameters, request.headers)
-            with tempfile.NamedTemporaryFile(dir=self._scratch) as data:
-                if is_form:
-                    text, insert = asked.query.encode("utf-8", "surrogateescape"), None
-                else:
-                    text, insert = await _receive(request, asked.query, data.file)
-                data.flush()
-                statement = insert.from_file(data.name).encode("utf-8", "surrogateescape") if insert else text
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(
-                    self._pool, self._answer, asked, statement, headers, request.headers.get("Accept-Encoding", "")
-                )
+            await self._serve(request, incoming, answer)
         except EngineError as error:
-            headers["X-ClickHouse-Exception-Code"] = str(error.code)
-            return PlainTextResponse(f"{error.text}\n", _STATUS.get(error.code, 500), headers)
+            await incoming.drain()
+            if error.status >= 500:
+                _LOG.warning("query %s: %s", answer.query_id, _one_line(error))
+            await answer.fail(error)
         except ClientDisconnect:
-            return Response(status_code=499)
+            _LOG.info("query %s: the client went away", answer.query_id)
 
-    def _answer(self, asked: Asked, text: bytes, headers: dict[str, str], accepted: str) -> Response:
-        """Run the statement and make the response; called in a thread. Raises EngineError."""
-        if is_blank(text):
-            raise EngineError("Syntax error: failed at position 1 (end of query): Empty query. (SYNTAX_ERROR)", 62)
-        if not is_single(text):
-            raise EngineError("Syntax error: Multi-statements are not allowed. (SYNTAX_ERROR)", 62)
-        output = format_of(text) or asked.statement.output
-        statement = replace(asked.statement, text=text, output=output)
-        if asked.session:
-            with self._engine.session(asked.session, asked.session_timeout, must_exist=asked.session_check) as session:
-                result = self._engine.run(statement, session)
-            if asked.close_session:
-                self._engine.end_session(asked.session)
-        else:
-            result = self._engine.run(statement)
-        data, encoding = encode(result.data, accepted) if asked.compress else (result.data, "")
-        headers |= {"X-ClickHouse-Format": output, "X-ClickHouse-Summary": summary_of(result)}
-        if encoding:
-            headers["Content-Encoding"] = encoding
-        return Response(data, 200, headers, media_type=_media_type(output))
+    async def _serve(self, request: Request, incoming: _Incoming, answer: Answer) -> None:
+        parameters = dict(request.query_params)
+        user = authenticate(self._users, parameters, request.headers)
+        if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
+            async with _form(request) as (fields, files):
+                if files and not user.may_write:
+                    raise refused("READONLY", 164, "Cannot execute query in readonly mode: it comes with tables.")
+                # The statement may be in both, as it may be in the URL and a body.
+                query = "\n".join(filter(None, (parameters.get("query"), fields.get("query"))))
+                tables = _tables_of(files, {**parameters, **fields})
+                asked = asked_of(user, request.method, _without(files, parameters, fields, query), request.headers)
+                text = query.encode("utf-8", "surrogateescape")
+                await self._run(user, asked, _Given(text, insert_of(text), tables=tables), incoming, answer)
+            return
+        asked = asked_of(user, request.method, parameters, request.headers)
+        await self._run(user, asked, await _read(request, asked), incoming, answer)
+
+    async def _run(self, user: User, asked: Asked, given: _Given, incoming: _Incoming, answer: Answer) -> None:
+        """Execute the statement, its data flowing in and its result flowing out. Raises EngineError."""
+        answer.asked = asked
+        with self._admitted(asked.query_id), self._session(user, asked) as session, contextlib.ExitStack() as pipes:
+            text, source, data = given.text, None, None
+            if given.insert is not None:
+                source, entry = os.pipe()
+                data = Writer(entry)
+                pipes.callback(data.close)
+                text = given.insert.from_descriptor(source).encode("utf-8", "surrogateescape")
+            exit_, sink = os.pipe()
+            result = Reader(exit_)
+            pipes.callback(result.close)
+            statement = Statement(
+                text,
+                output=asked.output,
+                database=asked.database,
+                settings=asked.settings,
+                parameters=asked.parameters,
+                read_only=asked.read_only,
+                source=source,
+                tables=given.tables,
+            )
+            run = Run(self._engine, statement, asked.query_id, session)
+            loop = asyncio.get_running_loop()
+            execution = loop.run_in_executor(self._queries, _execute, run, sink, source)
+            try:
+                if given.insert is not None and data is not None:
+                    await _feed(data, given.text[given.insert.data :], given.rest)
+                    data.close()
+                watch = asyncio.create_task(self._watch(incoming, run, result))
+                try:
+                    output = format_of(given.statement) or asked.output
+                    await answer.stream(run, result, execution, output)
+                finally:
+                    watch.cancel()
+            finally:
+                if not execution.done():
+                    # Only when the engine has taken notice may the data end: it would take a part for the whole.
+                    await asyncio.shield(loop.run_in_executor(self._helpers, run.cancel))
+                    pipes.close()
+                    await asyncio.wait([execution])
+                # Its error is told by now.
+                execution.exception()
+        if asked.close_session and asked.session:
+            self._engine.end_session(asked.session)
+
+    async def _watch(self, incoming: _Incoming, run: Run, result: Reader) -> None:
+        """Cancel the run when the client goes away."""
+        await incoming.gone()
+        await asyncio.get_running_loop().run_in_executor(self._helpers, run.cancel)
+        result.close()
+
+    @contextlib.contextmanager
+    def _admitted(self, query_id: str) -> Iterator[None]:
+        """A place among the statements that run. Raises EngineError as the server does when there is none."""
+        if len(self._running) >= self._max_queries:
+            raise refused(
+                "TOO_MANY_SIMULTANEOUS_QUERIES", 202, f"Too many simultaneous queries. Maximum: {self._max_queries}."
+            )
+        if query_id in self._running:
+            raise refused(
+                "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", 216, f"Query with id = {query_id} is already running."
+            )
+        self._running.add(query_id)
+        try:
+            yield
+        finally:
+            self._running.discard(query_id)
+
+    @contextlib.contextmanager
+    def _session(self, user: User, asked: Asked) -> Iterator[Session | None]:
+        if not asked.session:
+            yield None
+            return
+        with self._engine.session(asked.session, asked.session_timeout, must_exist=asked.session_check) as session:
+            # A handle once read-only stays so: a reader's statements get one of their own, in a session too.
+            yield session if user.may_write else None
 
 
-async def _ok(_: Request) -> Response:
-    return PlainTextResponse("Ok.\n")
-
-
-def authenticate(parameters: Mapping[str, str], headers: Mapping[str, str], right_password: str) -> None:
-    """Let user ``default`` in with the password. Raises EngineError 516."""
-    user = headers.get("X-ClickHouse-User") or parameters.get("user") or "default"
-    password = headers.get("X-ClickHouse-Key") or parameters.get("password") or ""
-    scheme, _, value = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            user, _, password = base64.b64decode(value).decode().partition(":")
-    right = hmac.compare_digest(password.encode(), right_password.encode())
-    if user != "default" or not right:
-        raise EngineError(
-            f"{user}: Authentication failed: password is incorrect, or there is no user with such name. "
-            "(AUTHENTICATION_FAILED)",
-            516,
-        )
-
-
-def asked_of(method: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Asked:
-    """What a request's URL and headers ask for. Raises EngineError."""
+def _execute(run: Run, sink: int, source: int | None) -> None:
+    """Execute in a thread; closes its ends of the pipes. Raises EngineError."""
     try:
-        timeout = float(parameters.get("session_timeout") or 60)
-    except ValueError:
-        raise EngineError(
-            f"Invalid session timeout: '{parameters['session_timeout']}'. (INVALID_SESSION_TIMEOUT)", 374
-        ) from None
-    settings = {n: v for n, v in parameters.items() if n not in _INTERFACE and not n.startswith("param_")}
-    # A GET may not write; 2 is the server's level for it, which leaves other settings changeable.
-    level = settings.pop("readonly", "0")
-    if level == "0" and method != "POST":
-        level = "2"
-    return Asked(
-        query=parameters.get("query", ""),
-        statement=Statement(
-            b"",
-            output=parameters.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
-            database=parameters.get("database") or headers.get("X-ClickHouse-Database") or "",
-            settings=settings,
-            parameters={n.removeprefix("param_"): v for n, v in parameters.items() if n.startswith("param_")},
-            read_only=level,
-        ),
-        session=parameters.get("session_id", ""),
-        session_timeout=min(timeout, MAX_SESSION_SECONDS),
-        session_check=parameters.get("session_check") == "1",
-        close_session=parameters.get("close_session") == "1",
-        compress=parameters.get("enable_http_compression", "").lower() in ("1", "true"),
-    )
+        run.execute(sink)
+    finally:
+        os.close(sink)
+        if source is not None:
+            os.close(source)
 
 
-async def _form_values(request: Request) -> dict[str, str]:
-    """The query and its parameters from a form, as drivers send them when they are long. Raises EngineError."""
-    try:
-        form = await request.form(max_files=0, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_QUERY_TEXT)
-    except HTTPException as error:
-        # Files in a form are external data tables.
-        raise EngineError(f"Cannot read the form: {error.detail} (BAD_ARGUMENTS)", 36) from None
-    return {name: value for name, value in form.multi_items() if isinstance(value, str)}
+async def _feed(data: Writer, head: bytes, rest: AsyncIterator[bytes] | None) -> None:
+    """Bring an INSERT its data. When it has failed already, read the rest for nothing. Raises EngineError."""
+    wanted = await data.write(head)
+    if rest is not None:
+        async for piece in rest:
+            wanted = wanted and await data.write(piece)
 
 
-async def _receive(request: Request, query: str, data: IO[bytes]) -> tuple[bytes, Insert | None]:
-    """The statement, from the URL and the body joined; of an INSERT, the data behind it goes into ``data``.
-
-    Raises EngineError for what is too large or cannot be decompressed.
-    """
-    head = bytearray(f"{query}\n".encode("utf-8", "surrogateescape") if query.strip() else b"")
-    insert = None
-    looked = False
-    try:
-        decoder = Decoder(request.headers.get("Content-Encoding", ""))
-        async for chunk in request.stream():
-            plain = decoder.feed(chunk)
+async def _read(request: Request, asked: Asked) -> _Given:
+    """The statement, from the URL and the body joined, as far as it must be known to begin. Raises EngineError."""
+    text = bytearray(f"{asked.query}\n".encode("utf-8", "surrogateescape") if asked.query.strip() else b"")
+    pieces = _plain(request.stream(), asked, request.headers.get("Content-Encoding", ""))
+    async for piece in pieces:
+        text += piece
+        if len(text) >= MAX_INSERT_TEXT:
+            insert = insert_of(bytes(text))
             if insert is not None:
-                data.write(plain)
-                continue
-            head += plain
-            if len(head) >= MAX_INSERT_TEXT and not looked:
-                looked = True
-                insert = insert_of(bytes(head))
-                if insert is not None:
-                    data.write(head[insert.data :])
-            if insert is None and len(head) > MAX_QUERY_TEXT:
-                raise EngineError(f"Query is longer than {MAX_QUERY_TEXT} bytes. (QUERY_IS_TOO_LARGE)", 229)
-        decoder.finish()
-    except DecodeError as error:
-        raise EngineError(f"{error}. ({error.name})", error.code) from None
-    if not looked:
-        insert = insert_of(bytes(head))
-        if insert is not None:
-            data.write(head[insert.data :])
-    return bytes(head), insert
+                return _Given(bytes(text), insert, pieces)
+            break
+    async for piece in pieces:
+        text += piece
+        if len(text) > MAX_QUERY_TEXT:
+            raise refused("QUERY_IS_TOO_LARGE", 229, f"Query is longer than {MAX_QUERY_TEXT} bytes.")
+    return _Given(bytes(text), insert_of(bytes(text)))
 
 
-def summary_of(result: Result) -> str:
-    """X-ClickHouse-Summary: every number a string, as the server writes them."""
-    values = {
-        "read_rows": result.read_rows,
-        "read_bytes": result.read_bytes,
-        "written_rows": result.written_rows,
-        "written_bytes": result.written_bytes,
-        "total_rows_to_read": 0,
-        "result_rows": result.written_rows,
-        "result_bytes": len(result.data) or result.written_bytes,
-        "elapsed_ns": int(result.seconds * 1e9),
-    }
-    return json.dumps({name: str(value) for name, value in values.items()})
+async def _plain(body: AsyncIterator[bytes], asked: Asked, encoding: str) -> AsyncIterator[bytes]:
+    """A body without its compressions. Raises EngineError for what is not so compressed, or cut short."""
+    stages: list[Decoder] = [decoder(encoding)]
+    if asked.packed_in:
+        stages.append(BlockDecoder())
+    async for piece in body:
+        plain = piece
+        for stage in stages:
+            plain = stage.feed(plain)
+        if plain:
+            yield plain
+    for stage in stages:
+        stage.finish()
 
 
-def _media_type(name: str) -> str:
-    if name.startswith("JSON"):
-        return "application/json; charset=UTF-8"
-    if name.startswith("CSV"):
-        return "text/csv; charset=UTF-8"
-    if name.startswith(("TabSeparated", "TSV")):
-        return "text/tab-separated-values; charset=UTF-8"
-    if name.startswith(("Native", "RowBinary", "Arrow", "Parquet", "ORC", "Avro")):
-        return "application/octet-stream"
-    return "text/plain; charset=UTF-8"
+@contextlib.asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[tuple[dict[str, str], dict[str, UploadFile]]]:
+    """A form's fields and files. Raises EngineError."""
+    try:
+        form = await request.form(max_fields=MAX_FORM_FIELDS, max_part_size=MAX_QUERY_TEXT)
+    except HTTPException as error:
+        raise refused("BAD_ARGUMENTS", 36, f"Cannot read the form: {error.detail}") from None
+    try:
+        items = form.multi_items()
+        yield (
+            {name: value for name, value in items if isinstance(value, str)},
+            {name: value for name, value in items if isinstance(value, UploadFile)},
+        )
+    finally:
+        await form.close()
+
+
+def _tables_of(files: dict[str, UploadFile], parameters: dict[str, str]) -> tuple[Table, ...]:
+    """The tables that come in a form, with structures and formats as the parameters say. Raises EngineError."""
+    tables = []
+    for name, file in files.items():
+        structure = parameters.get(f"{name}_structure", "")
+        types = parameters.get(f"{name}_types", "")
+        if types:
+            structure = ", ".join(f"_{number} {kind}" for number, kind in enumerate(split_list(types), 1))
+        if not structure:
+            raise refused("BAD_ARGUMENTS", 36, f"Neither structure nor types are provided for external table {name}.")
+        # As a file of its own, it can be opened a second time.
+        file.file.rollover()  # type: ignore[attr-defined]
+        file.file.flush()
+        tables.append(Table(name, structure, parameters.get(f"{name}_format", "TabSeparated"), file.file.fileno()))
+    return tuple(tables)
+
+
+def _without(
+    files: dict[str, UploadFile], parameters: dict[str, str], fields: dict[str, str], query: str
+) -> dict[str, str]:
+    """A form's parameters but for what describes its files."""
+    described = {f"{name}_{part}" for name in files for part in ("format", "structure", "types")}
+    return {n: v for n, v in {**parameters, **fields}.items() if n not in described} | {"query": query}
+
+
+def _one_line(error: EngineError) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,6 +1,7 @@
-"""What the HTTP side must know of a statement's text: is it an INSERT with data behind it, one statement, which format.
+"""What must be known of a statement's text: where an INSERT's data begins, which format, where a result may go.
 
-A lexer and three questions, pure functions over bytes; what a statement means is left to the engine.
+A lexer and a few questions, pure functions over bytes. What a statement means, and whether it may run, is the
+engine's to say.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _TOKEN = re.compile(
 )
 _OPEN, _CLOSED = b"([{", b")]}"
 _QUERY_WORDS = {b"select", b"with", b"from"}
+#: What stands behind a name or a value in a query, so that a FORMAT before it is a name too.
+_NOT_FORMATS = {b"from", b"as", b"where", b"group", b"order", b"limit", b"union", b"and", b"or", b"in", b"is", b"like"}
+#: How another file of this process is named where a path is asked for.
+DESCRIPTOR = "/dev/fd/{}"
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,24 @@ class Token:
 class Insert:
     """An INSERT whose data follows its text."""
 
-    #: ``INSERT INTO table (columns)``
+    #: ``INSERT INTO table (columns)``; when the data goes through ``input()``, all up to its opening bracket's end.
     into: str
     #: ``SETTINGS …``, or nothing
     settings: str
     format: str
     #: The offset, in bytes, at which the data begins.
     data: int
+    #: Of ``INSERT … SELECT … FROM input('…')``: all behind the opening bracket of ``input(``.
+    behind_input: str | None = None
 
-    def from_file(self, path: str) -> str:
-        """The statement that reads the data from a file of this machine instead."""
+    def from_descriptor(self, descriptor: int) -> str:
+        """The statement that reads the data from a pipe or file of this process instead."""
+        path = quote(DESCRIPTOR.format(descriptor))
+        if self.behind_input is not None:
+            comma = "" if self.behind_input.lstrip().startswith(")") else ", "
+            return f"{self.into}file({path}, {quote(self.format)}{comma}{self.behind_input}"
         # On lines of their own: a comment may end the part before.
-        return f"{self.into}\nfrom infile {quote(path)} compression 'none'\n{self.settings}\nformat {self.format}"
+        return f"{self.into}\nfrom infile {path} compression 'none'\n{self.settings}\nformat {self.format}"
 
 
 def tokens(text: bytes) -> Iterator[Token]:
@@ -75,7 +86,7 @@ def tokens(text: bytes) -> Iterator[Token]:
 
 
 def insert_of(text: bytes) -> Insert | None:
-    """The INSERT at the beginning of ``text`` that takes data (FORMAT or VALUES); None for anything else."""
+    """The INSERT at the beginning of ``text`` that takes data (FORMAT, VALUES, ``input()``); None for anything else."""
     stream = tokens(text)
     token = next(stream, None)
     if token is None or not token.is_word(b"insert"):
@@ -86,13 +97,47 @@ def insert_of(text: bytes) -> Insert | None:
         if token.is_word(b"values", b"format"):
             return _with_data(text, token, stream, settings)
         if token.is_word(*_QUERY_WORDS):
-            return None
+            return _with_input(text, stream)
         if token.is_word(b"settings"):
             settings = settings or token
         if token.text == b"(" and _is_query_in_brackets(stream):
-            return None
+            return _with_input(text, stream)
         token = next(stream, None)
     return None
+
+
+def _with_input(text: bytes, stream: Iterator[Token]) -> Insert | None:
+    """The INSERT whose query, of which ``stream`` is the rest, reads its data by ``input()``; None when it does not."""
+    call: tuple[Token, Token] | None = None
+    before: Token | None = None
+    for token in stream:
+        if token.text == b";" and token.depth <= 0:
+            break
+        if call is None and before is not None and before.kind == "word" and before.text.lower() == b"input":
+            call = (before, token) if token.text == b"(" else None
+        if call and token.is_word(b"format") and before and (before.text == b")" or before.kind != "symbol"):
+            named = next(stream, None)
+            if named is None:
+                return None
+            if named.kind == "word" and named.text.lower() not in _NOT_FORMATS:
+                word, bracket = call
+                return Insert(
+                    into=_text(text[: word.start]),
+                    settings="",
+                    format=_text(named.text),
+                    data=_data_after(text, named.end),
+                    behind_input=_text(text[bracket.end : token.start]),
+                )
+            before = named
+            continue
+        before = token
+    return None
+
+
+def _data_after(text: bytes, end: int) -> int:
+    """Where data begins behind the name of its format: as the server, blanks and at most one line break are no data."""
+    blanks = re.compile(rb"[ \t\f]*\r?\n?").match(text, end)
+    return blanks.end() if blanks else end
 
 
 def _is_query_in_brackets(stream: Iterator[Token]) -> bool:
@@ -135,9 +180,7 @@ def _with_data(text: bytes, keyword: Token, stream: Iterator[Token], settings: T
         token = next(stream, None)
         if token is None or token.kind != "word":
             return None
-        # As the server: blanks, then at most one line break, are not data.
-        blanks = re.compile(rb"[ \t\f]*\r?\n?").match(text, token.end)
-        name, data = token.text, blanks.end() if blanks else token.end
+        name, data = token.text, _data_after(text, token.end)
     head = settings.start if settings else keyword.start
     return Insert(
         into=_text(text[:head]).strip(),
@@ -147,42 +190,106 @@ def _with_data(text: bytes, keyword: Token, stream: Iterator[Token], settings: T
     )
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What one look at a whole statement tells."""
+
+    statement: bytes
+    #: The first word, in lower case; empty when it begins with something else or is blank.
+    first: str
+    #: Nothing but blanks, comments and semicolons?
+    blank: bool
+    #: Nothing but that behind the first statement?
+    single: bool
+    #: The output format it names at its end.
+    format: str | None
+    #: ``INFILE`` or ``OUTFILE`` when it reads or writes a file of the server's machine by them, or empty.
+    file: str
+    #: Where the result may be redirected, and where the statement ends: offsets in bytes.
+    target: int
+    end: int
+
+    def redirected(self, descriptor: int, output: str) -> bytes:
+        """The statement with its result written to a pipe of this process, in ``output`` unless it names a format.
+
+        What the engine does not take there (``SHOW … SETTINGS``) is no statement any more: for the caller to see.
+        """
+        into = f"\ninto outfile {quote(DESCRIPTOR.format(descriptor))} truncate compression 'none'\n".encode()
+        tail = self.statement[self.target : self.end] if self.format else f"format {output}".encode()
+        return self.statement[: self.target] + into + tail
+
+
 def format_of(statement: bytes) -> str | None:
     """The output format that a statement names at its end, if any."""
-    found: Token | None = None
+    return shape_of(statement).format
+
+
+def shape_of(statement: bytes) -> Shape:
+    """Look at a statement. INSERTs that take data are to be given without it."""
+    first, file, end = "", "", None
+    single, settled = True, False
+    named: tuple[Token, Token] | None = None
     before: Token | None = None
-    settled = False
-    for token in tokens(statement):
-        if found is not None and not settled:
-            settled = token.is_word(b"settings") or token.text == b";"
-            if not settled:
-                found = None
-        if not settled and before is not None and before.is_word(b"format") and token.kind == "word":
-            found = token
-        before = token
-    return _text(found.text) if found else None
-
-
-def is_single(statement: bytes) -> bool:
-    """Whether nothing but blanks, comments and semicolons follows the first statement."""
-    ended = False
     for token in tokens(statement):
         if token.text == b";" and token.depth <= 0:
-            ended = True
-        elif ended:
-            return False
-    return True
+            end = token.start if end is None else end
+        elif end is not None:
+            single = False
+            break
+        if end is not None:
+            continue
+        if before is None:
+            first = _text(token.text).lower() if token.kind == "word" else ""
+        elif before.is_word(b"from") and token.is_word(b"infile"):
+            file = "INFILE"
+        elif before.is_word(b"into") and token.is_word(b"outfile"):
+            file = "OUTFILE"
+        if named and not settled:
+            # Only its settings may follow the format of a result.
+            settled = token.is_word(b"settings")
+            named = named if settled else None
+        if not settled and before is not None and before.is_word(b"format") and token.kind == "word":
+            named = (before, token)
+        before = token
+    end = len(statement) if end is None else end
+    return Shape(
+        statement,
+        first=first,
+        blank=before is None and single,
+        single=single,
+        format=_text(named[1].text) if named else None,
+        file=file,
+        target=named[0].start if named else end,
+        end=end,
+    )
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a list between its commas, those in brackets and strings apart."""
+    data = text.encode("utf-8", "surrogateescape")
+    commas = [token.start for token in tokens(data) if token.text == b"," and token.depth == 0]
+    bounds = zip([0, *(comma + 1 for comma in commas)], [*commas, len(data)], strict=True)
+    return [_text(data[start:end]).strip() for start, end in bounds]
+
+
+def kill_by(statement: bytes, expression: bytes) -> bytes:
+    """A KILL QUERY whose condition means ``expression`` by ``query_id``; any other statement as it is."""
+    stream = tokens(statement)
+    first, second = next(stream, None), next(stream, None)
+    if first is None or second is None or not (first.is_word(b"kill") and second.is_word(b"query")):
+        return statement
+    pieces, at = [], 0
+    for token in stream:
+        if token.text.strip(b'`"').lower() in (b"query_id", b"initial_query_id") and token.kind in ("word", "name"):
+            pieces += [statement[at : token.start], expression]
+            at = token.end
+    return b"".join([*pieces, statement[at:]])
 
 
 def first_word(statement: bytes) -> str:
     """The first word, in lower case; empty when the statement begins with something else or is blank."""
     token = next(tokens(statement), None)
     return _text(token.text).lower() if token is not None and token.kind == "word" else ""
-
-
-def is_blank(statement: bytes) -> bool:
-    """Whether there is nothing but blanks, comments and semicolons."""
-    return all(token.text == b";" for token in tokens(statement))
 
 
 def quote(value: str) -> str:

@@ -1,0 +1,98 @@
+"""Pipes between the event loop and the engine's threads: the loop's ends never block, the engine's do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+
+#: Bytes that a pipe holds once much goes through it; each one taken spares two changes of thread.
+_WIDE = 1 << 20
+#: Linux's F_SETPIPE_SZ, which `fcntl` names from Python 3.10 on only where it exists.
+_SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
+
+
+def _widen(descriptor: int) -> None:
+    # A user's pipes may hold only so much together; then this one stays as it is.
+    if _SET_SIZE is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, _SET_SIZE, _WIDE)
+
+
+class _End:
+    """The loop's end of a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        self._moved = 0
+        os.set_blocking(descriptor, False)
+
+    def _count(self, size: int) -> None:
+        before, self._moved = self._moved, self._moved + size
+        if before < _WIDE <= self._moved and self._descriptor is not None:
+            _widen(self._descriptor)
+
+    def close(self) -> None:
+        """Close; what the other end does with the pipe from now on fails, or ends."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Reader(_End):
+    """Reads what a thread writes."""
+
+    async def read(self, timeout: float | None = None) -> bytes | None:
+        """The next bytes; empty at the end, None when nothing came within ``timeout`` seconds."""
+        if self._descriptor is None:
+            return b""
+        try:
+            data = os.read(self._descriptor, _WIDE)
+        except BlockingIOError:
+            if not await _ready(self._descriptor, timeout, write=False):
+                return None
+            return await self.read(timeout)
+        self._count(len(data))
+        return data
+
+
+class Writer(_End):
+    """Writes what a thread reads."""
+
+    async def write(self, data: bytes) -> bool:
+        """Write all; False when the other end is closed."""
+        rest = memoryview(data)
+        while rest:
+            if self._descriptor is None:
+                return False
+            try:
+                written = os.write(self._descriptor, rest)
+            except BlockingIOError:
+                await _ready(self._descriptor, None, write=True)
+            except BrokenPipeError:
+                return False
+            else:
+                self._count(written)
+                rest = rest[written:]
+        return True
+
+
+async def _ready(descriptor: int, timeout: float | None, *, write: bool) -> bool:
+    """Wait until a descriptor can be used; False when ``timeout`` seconds passed before."""
+    loop = asyncio.get_running_loop()
+    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+    ready: asyncio.Future[bool] = loop.create_future()
+
+    def settle(value: bool) -> None:
+        if not ready.done():
+            ready.set_result(value)
+
+    add(descriptor, settle, True)
+    timer = loop.call_later(timeout, settle, False) if timeout is not None else None
+    try:
+        return await ready
+    finally:
+        remove(descriptor)
+        if timer is not None:
+            timer.cancel()
