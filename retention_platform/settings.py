@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     ingest_batch_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     ingest_batch_seconds: float = Field(default=1.0, gt=0)
 
+    ingest_metrics_host: str = "127.0.0.1"
+    ingest_metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus figures of ingest; 0: none")
+    ingest_deduplicate: bool = Field(default=True, description="off only to show what it prevents")
+
     raw_ttl_days: int = Field(default=0, ge=0, description="drop raw events after so many days; 0 keeps all")
 
     def api_key_list(self) -> tuple[bytes, ...]:

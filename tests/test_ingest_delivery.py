@@ -212,3 +212,35 @@ def test_ingest_waits_for_a_broker_says_so_and_still_stops_when_asked(tmp_path: 
     text = ingest.log.read_text()
     assert text.count("does not answer") == 1
     assert "Traceback" not in text
+
+
+def test_messages_that_break_a_view_further_down_stop_nobody_else(settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
+    client.command("create database if not exists live")
+    client.command("create table live.seen (position_ms Int64, wrong UInt8) engine = MergeTree order by position_ms")
+    client.command(
+        "create materialized view live.broken to live.seen as "
+        "select position_ms, throwIf(position_ms = 666, 'no such luck') as wrong from raw.playback_events"
+    )
+    client.close()
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    good, poison = set(), set()
+    for number in range(3000):
+        event_id = str(uuid.uuid4())
+        bad = number % 997 == 5
+        (poison if bad else good).add(event_id)
+        message = {**EVENT, "event_id": event_id, "session_id": f"s-{number}", "position_ms": 666 if bad else 1}
+        producer.produce("playback_events", json.dumps(message).encode(), key=message["session_id"])
+    assert producer.flush(30) == 0
+    with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
+        wait_until(lambda: caught_up(settings), 60)
+        assert ingest.stop() == 0, ingest.log.read_text()
+    ids = stored(settings)
+    assert set(ids) == good and len(ids) == len(good)
+    client = connect(settings)
+    rejected = client.query("select payload, reason from raw.rejected_events").result_rows
+    client.close()
+    assert {json.loads(payload)["event_id"] for payload, _ in rejected} == poison
+    assert len(rejected) == len(poison)
+    assert all("no such luck" in reason for _, reason in rejected)
+    assert count(settings, "select count() from live.seen") == len(good)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
+import uuid
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 
 #: Columns of raw.inbox in the order that `encode_row` writes them.
 INBOX_COLUMNS = ("log_id", "topic", "partition", "offset", "message_time", "key", "payload")
@@ -79,6 +81,29 @@ def encode_row(prefix: bytes, partition: int, offset: int, time_ms: int, key: by
     )
 
 
+def decode_row(row: bytes) -> tuple[str, str, int, int, datetime, str | bytes, str | bytes]:
+    """What `encode_row` wrote: log, topic, partition, offset, the broker's time, key and payload."""
+    log_id, at = _read_text(row, 0)
+    topic, at = _read_text(row, at)
+    partition, offset, time_ms = _PLACE.unpack_from(row, at)
+    key, at = _read_text(row, at + _PLACE.size)
+    payload, _ = _read_text(row, at)
+    when = datetime.fromtimestamp(0, timezone.utc) + timedelta(milliseconds=time_ms)
+    return log_id.decode(), topic.decode(), partition, offset, when, key, payload
+
+
+def _read_text(row: bytes, at: int) -> tuple[bytes, int]:
+    """The text that begins at ``at``, and where it ends."""
+    length = shift = 0
+    while True:
+        byte = row[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return row[at : at + length], at + length
+        shift += 7
+
+
 def _text(value: bytes) -> bytes:
     return _length(len(value)) + value
 
@@ -129,20 +154,28 @@ class Batch:
         if self.replay_end is not None:
             return self.end >= self.replay_end
         return bool(self.rows) and (
-            len(self.rows) >= limits.rows
-            or self.size >= limits.size
+            self.is_full(limits)
             or now - self.opened_at >= limits.seconds
             or (len(self.rows) >= limits.quiet_rows and now - self.added_at >= limits.quiet_seconds)
         )
+
+    def is_full(self, limits: Limits) -> bool:
+        """Whether nothing more should be added."""
+        return len(self.rows) >= limits.rows or self.size >= limits.size
+
+    def is_whole(self) -> bool:
+        """Whether it may be inserted as it is: a repeated range only from its beginning to its end."""
+        return bool(self.rows) and self.replay_end in (None, self.end)
 
     @property
     def range_end(self) -> int:
         """One past the last offset that the token speaks for."""
         return self.end if self.replay_end is None else self.replay_end
 
-    def token(self, log_id: str) -> str:
-        """The deduplication token: log, topic, partition and offset range."""
-        return f"{log_id}/{self.topic}/{self.partition}/{self.start}-{self.range_end - 1}"
+    def token(self, log_id: str, *, deduplicate: bool = True) -> str:
+        """The deduplication token: log, topic, partition and offset range. Without deduplication one of a kind."""
+        token = f"{log_id}/{self.topic}/{self.partition}/{self.start}-{self.range_end - 1}"
+        return token if deduplicate else f"{token}/{uuid.uuid4()}"
 
 
 @dataclass(frozen=True)

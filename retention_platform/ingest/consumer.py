@@ -2,6 +2,7 @@
 
 For every batch: commit where it will end (the intent), insert it with its token, commit its end. A crash between
 any two of these is healed by the next owner of the partition, who repeats exactly the range that the intent names.
+While a partition's batch is being inserted the next one fills; where that is full as well, the partition is paused.
 While ClickHouse or the broker is away the loop waits, says so once, and goes on.
 """
 
@@ -9,43 +10,27 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from retention_platform.errors import ServiceError
-from retention_platform.ingest.batch import (
-    INBOX_COLUMNS,
-    Batch,
-    Intent,
-    Limits,
-    Start,
-    encode_row,
-    row_prefix,
-    where_to_start,
-)
+from retention_platform.ingest.batch import Batch, Intent, Limits, Start, encode_row, row_prefix, where_to_start
 from retention_platform.ingest.broker import TOPICS, broker_away, log_identity
+from retention_platform.ingest.metrics import Metrics
+from retention_platform.ingest.sink import ClickHouseSink, Refused, Sink
 from retention_platform.settings import Settings
-from retention_platform.warehouse.client import connect, first_line
-
-if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
 
 log = logging.getLogger("retention.ingest")
 
 Place = tuple[str, int]
 
-#: The settings every insert carries; one insert is one block, so that its token covers all of it.
-INSERT_SETTINGS = {
-    "async_insert": 0,
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-    "max_insert_block_size": 2_000_000,
-    "min_insert_block_size_rows": 0,
-    "min_insert_block_size_bytes": 0,
-    "max_partitions_per_insert_block": 0,
-    "wait_end_of_query": 1,
-}
+#: Batches inserted at the same time, of different partitions.
+PARALLEL_INSERTS = 2
 
 #: Commit failures that mean the partition is another's now.
 _FENCED = {
@@ -56,40 +41,6 @@ _FENCED = {
     KafkaError._STATE,
     KafkaError._ASSIGNMENT_LOST,
 }
-
-
-class Sink(Protocol):
-    """Where batches go."""
-
-    def insert(self, rows: bytes, token: str) -> None:
-        """Insert rows of raw.inbox in RowBinary. Raises ServiceError when it may not have happened."""
-
-
-class ClickHouseSink:
-    """Inserts into raw.inbox; connects on first use and again after a failure."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._client: Client | None = None
-
-    def insert(self, rows: bytes, token: str) -> None:
-        """See `Sink`."""
-        try:
-            if self._client is None:
-                self._client = connect(self._settings, client_name="retention-ingest")
-            self._client.raw_insert(
-                "raw.inbox",
-                INBOX_COLUMNS,
-                rows,
-                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
-                fmt="RowBinary",
-            )
-        except ServiceError:
-            raise
-        except Exception as error:  # the driver raises its own, urllib3's and OS errors alike: all mean "again"
-            self._client = None
-            hint = ": run `retention migrate`" if "UNKNOWN_TABLE" in str(error) else ""
-            raise ServiceError(f"ClickHouse did not take the batch ({first_line(error)}){hint}") from error
 
 
 class Waiting:
@@ -114,23 +65,40 @@ class Waiting:
         self._since, self._tries = None, 0
 
 
+@dataclass
+class Assigned:
+    """One partition that is ours: the batch that fills and the one that is being inserted."""
+
+    filling: Batch
+    flying: Batch | None = None
+    done: Future[bool] | None = None
+    paused: bool = False
+    #: Set once messages beyond a repeated range were given back to be read again.
+    rewound: bool = False
+    #: Set when the partition is another's: whoever works on it leaves it.
+    lost: bool = False
+
+
 class Ingest:
     """The loop over one consumer. ``run`` returns after `stop`, with everything read inserted and committed."""
 
-    def __init__(self, settings: Settings, sink: Sink) -> None:
+    def __init__(self, settings: Settings, sink: Sink, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._sink = sink
         self._limits = Limits(settings.ingest_batch_rows, settings.ingest_batch_bytes, settings.ingest_batch_seconds)
+        self._metrics = metrics or Metrics()
         self._log_ids: dict[str, str] = {}
         self._prefixes: dict[str, bytes] = {}
-        self._batches: dict[Place, Batch] = {}
-        self._stopping = False
+        self._ours: dict[Place, Assigned] = {}
+        self._stopping = threading.Event()
         self._broker_is_away = False
+        self._clickhouse = Waiting()
+        self._lag_told_at = 0.0
         self.stored = 0
 
     def stop(self) -> None:
         """Ask the loop to insert what it has read and return; safe in a signal handler."""
-        self._stopping = True
+        self._stopping.set()
 
     def run(self) -> None:
         """Consume until stopped."""
@@ -153,39 +121,60 @@ class Ingest:
         )
         consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
+        with ThreadPoolExecutor(PARALLEL_INSERTS, "insert") as pool:
+            try:
+                self._loop(consumer, pool)
+                self._finish(consumer, pool)
+            finally:
+                # What still waits for ClickHouse gives up: its intent is committed, the next run repeats it.
+                for assigned in self._ours.values():
+                    assigned.lost = True
+                consumer.close()
+                log.info("stopped; %s messages stored", f"{self.stored:,}")
+
+    def _loop(self, consumer: Consumer, pool: ThreadPoolExecutor) -> None:
         most = min(self._limits.rows, 20_000)
         report_at, reported = time.monotonic() + 10, 0
-        try:
-            while not self._stopping:
-                self._take(consumer, consumer.consume(most, timeout=0.05))
-                now = time.monotonic()
-                self._store(consumer, [b for b in self._batches.values() if b.is_due(now, self._limits)])
-                if now >= report_at:
-                    if self.stored > reported:
-                        log.info("%s messages stored", f"{self.stored:,}")
-                    report_at, reported = now + 10, self.stored
-            self._store(consumer, [b for b in self._batches.values() if b.rows and b.replay_end in (None, b.end)])
-        finally:
-            consumer.close()
-            log.info("stopped; %s messages stored", f"{self.stored:,}")
+        while not self._stopping.is_set():
+            flying = any(assigned.flying for assigned in self._ours.values())
+            self._take(consumer, consumer.consume(most, timeout=0.01 if flying else 0.05))
+            now = time.monotonic()
+            self._turn(consumer, pool, now, everything=False)
+            self._hold_back(consumer)
+            self._tell_lag(consumer, now)
+            if now >= report_at:
+                if self.stored > reported:
+                    log.info("%s messages stored", f"{self.stored:,}")
+                report_at, reported = now + 10, self.stored
+
+    def _finish(self, consumer: Consumer, pool: ThreadPoolExecutor) -> None:
+        """Insert all that was read; what ClickHouse does not take now is left to the next run."""
+        while True:
+            self._turn(consumer, pool, time.monotonic(), everything=True)
+            flying = [assigned for assigned in self._ours.values() if assigned.flying]
+            if not flying:
+                return
+            # Nothing more is read, but the group must not take us for dead.
+            consumer.pause(consumer.assignment())
+            self._take(consumer, consumer.consume(1, timeout=0.02))
 
     # -- reading
 
     def _learn_logs(self) -> bool:
         """Ask for the logs' identities until the broker tells; False when stopped before it did."""
         waiting = Waiting()
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 self._log_ids = log_identity(self._settings)
             except ServiceError as error:
-                time.sleep(min(waiting.pause(str(error)), 1.0))
+                self._stopping.wait(min(waiting.pause(str(error)), 1.0))
                 continue
             waiting.over()
             self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in self._log_ids.items()}
             return True
         return False
 
-    def _take(self, consumer: Consumer, messages: list[Message]) -> None:
+    def _take(self, consumer: Consumer, messages: Iterable[Message]) -> None:
         """Put messages into their partitions' batches."""
         now = time.monotonic()
         for message in messages:
@@ -197,73 +186,133 @@ class Ingest:
                 self._broker_is_away = False
                 log.warning("broker is back; going on")
             topic, partition, offset = _place(message)
-            batch = self._batches.get((topic, partition))
-            if batch is not None and not batch.takes(offset):
-                # The repeated range ended in a gap: it is complete now.
-                self._store(consumer, [batch])
-                batch = self._batches.get((topic, partition))
-            if batch is None or offset < batch.end:
+            assigned = self._ours.get((topic, partition))
+            if assigned is None or offset < assigned.filling.end:
                 continue  # another's by now, or read before: whoever owns the range inserts it
+            batch = assigned.filling
+            if not batch.takes(offset):
+                # Beyond the range that is repeated, which is complete then: read again for the next batch.
+                batch.end = batch.range_end
+                if not assigned.rewound:
+                    consumer.seek(TopicPartition(topic, partition, batch.range_end))
+                    assigned.rewound = True
+                continue
             if not batch.rows:
                 batch.opened_at = now
                 if offset > batch.start:
                     log.warning(
                         f"{topic}/{partition}: offsets {batch.start} to {offset - 1} are not on the broker (any more)"
                     )
-            row = encode_row(
-                self._prefixes[topic],
-                partition,
-                offset,
-                max(message.timestamp()[1], 0),
-                message.key() or b"",
-                message.value() or b"",
-            )
+            key, value = message.key() or b"", message.value() or b""
+            row = encode_row(self._prefixes[topic], partition, offset, max(message.timestamp()[1], 0), key, value)
             batch.add(offset, row)
             batch.added_at = now
 
+    def _hold_back(self, consumer: Consumer) -> None:
+        """Pause partitions whose next batch is full while one is being inserted; resume the others."""
+        for assigned in self._ours.values():
+            full = assigned.flying is not None and assigned.filling.is_full(self._limits)
+            if full != assigned.paused:
+                places = [TopicPartition(assigned.filling.topic, assigned.filling.partition)]
+                (consumer.pause if full else consumer.resume)(places)
+                assigned.paused = full
+
+    def _tell_lag(self, consumer: Consumer, now: float) -> None:
+        """Once a second, from what librdkafka knows anyway."""
+        if now < self._lag_told_at + 1:
+            return
+        self._lag_told_at = now
+        for (topic, partition), assigned in self._ours.items():
+            known = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if known is not None and known[1] >= 0:
+                start = (assigned.flying or assigned.filling).start
+                self._metrics.behind(topic, partition, max(0, known[1] - max(start, known[0])))
+
     # -- storing
 
-    def _store(self, consumer: Consumer, batches: list[Batch]) -> None:
-        """Intent, insert, commit; a batch whose partition is lost on the way is left to the next owner."""
-        batches = [batch for batch in batches if self._is_ours(batch)]
-        if not batches:
-            return
-        waiting = Waiting()
-        intents = [self._mark(batch, batch.start, batch.range_end) for batch in batches]
-        if not self._commit(consumer, intents, waiting):
-            return
-        done = []
-        for batch in batches:
-            if self._insert(consumer, batch, waiting):
-                done.append(batch)
-        ends = [self._mark(batch, batch.range_end, None) for batch in done if self._is_ours(batch)]
-        if not ends or not self._commit(consumer, ends, waiting):
-            return
-        for batch in done:
-            if self._is_ours(batch):
-                self.stored += len(batch.rows)
-                self._open(batch.topic, batch.partition, Start(batch.range_end))
+    def _turn(self, consumer: Consumer, pool: ThreadPoolExecutor, now: float, *, everything: bool) -> None:
+        """Commit what was inserted and what is inserted next, in one commit, and hand the next batches over.
 
-    def _insert(self, consumer: Consumer, batch: Batch, waiting: Waiting) -> bool:
-        """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
-        rows = b"".join(batch.rows)
-        token = batch.token(self._log_ids[batch.topic])
-        while self._is_ours(batch):
-            try:
-                self._sink.insert(rows, token)
-            except ServiceError as error:
-                if self._stopping:
-                    log.warning("%s; stopping: the next run repeats this batch", error)
-                    return False
-                self._idle(consumer, waiting.pause(str(error)))
+        Until the commit is through nothing is inserted: its metadata is the intent that a crash is healed by.
+        """
+        marks: list[tuple[Assigned, TopicPartition]] = []
+        landed, starting = [], []
+        for assigned in list(self._ours.values()):
+            if assigned.flying is not None:
+                if assigned.done is None or not assigned.done.done():
+                    continue
+                if not assigned.done.result():
+                    # Given up while stopping: the intent stays, and the next run repeats the batch.
+                    assigned.flying = assigned.done = None
+                    assigned.lost = True
+                    continue
+                landed.append((assigned, assigned.flying))
+            batch = assigned.filling
+            due = not assigned.lost and (batch.is_due(now, self._limits) or (everything and batch.is_whole()))
+            if due:
+                starting.append((assigned, batch))
+            if due or assigned.flying is not None:
+                marks.append((assigned, self._mark(batch, batch.range_end if due else None)))
+        if not marks or not self._commit(consumer, marks):
+            return
+        for assigned, batch in landed:
+            assigned.flying = assigned.done = None
+            self.stored += len(batch.rows)
+            self._metrics.stored(batch)
+        for assigned, batch in starting:
+            if assigned.lost:
                 continue
-            waiting.over()
-            return True
+            assigned.flying = batch
+            assigned.filling = Batch(batch.topic, batch.partition, batch.range_end, now)
+            assigned.done = pool.submit(self._insert, assigned, batch)
+
+    def _insert(self, assigned: Assigned, batch: Batch) -> bool:
+        """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
+        token = batch.token(self._log_ids[batch.topic], deduplicate=self._settings.ingest_deduplicate)
+        began = time.perf_counter()
+        while not assigned.lost:
+            try:
+                self._sink.insert(b"".join(batch.rows), token)
+            except Refused as error:
+                # The server is there and says no: is it something in the batch?
+                if self._quarantine(batch, token, error):
+                    continue
+                reason: ServiceError = error
+            except ServiceError as error:
+                reason = error
+            else:
+                self._clickhouse.over()
+                self._metrics.inserted(batch, time.perf_counter() - began)
+                return True
+            self._metrics.retried()
+            if self._stopping.wait(0):
+                log.warning("%s; stopping: the next run repeats this batch", reason)
+                return False
+            self._stopping.wait(self._clickhouse.pause(str(reason)))
         return False
 
-    def _commit(self, consumer: Consumer, places: list[TopicPartition], waiting: Waiting) -> bool:
-        """Commit until the broker takes it; False when it says that the partitions are another's."""
+    def _quarantine(self, batch: Batch, token: str, error: Refused) -> bool:
+        """Put the messages that ClickHouse cannot store among the rejected; False when none of them is at fault."""
+        try:
+            poison = self._sink.poison(batch.rows)
+            if poison:
+                self._sink.reject([batch.rows[index] for index, _ in poison], [why for _, why in poison], token)
+        except ServiceError:
+            return False
+        for index, why in reversed(poison):
+            log.warning("%s/%d: a message that cannot be stored is rejected: %s", batch.topic, batch.partition, why)
+            del batch.rows[index]
+        self._metrics.poisoned(len(poison))
+        return bool(poison)
+
+    def _commit(self, consumer: Consumer, marks: list[tuple[Assigned, TopicPartition]]) -> bool:
+        """Commit until the broker takes it; False when it says that the partitions are another's, or when stopping."""
+        waiting = Waiting()
         while True:
+            # What is another's, or ours anew, is not where these marks would set it.
+            places = [place for assigned, place in marks if not assigned.lost]
+            if not places:
+                return False
             try:
                 results = consumer.commit(offsets=places, asynchronous=False)
                 failed = [place.error for place in results if place.error is not None]
@@ -272,11 +321,13 @@ class Ingest:
             except KafkaException as error:
                 if error.args[0].code() in _FENCED:
                     log.warning("partitions were taken over by another ingest; leaving the batch to it")
-                    self._batches.clear()
+                    self._abandon(list(self._ours))
                     return False
-                if self._stopping:
+                pause = waiting.pause(str(broker_away(self._settings, error)))
+                if self._stopping.is_set():
+                    self._abandon(list(self._ours))
                     return False
-                self._idle(consumer, waiting.pause(str(broker_away(self._settings, error))))
+                self._idle(consumer, pause)
                 continue
             waiting.over()
             return True
@@ -284,23 +335,18 @@ class Ingest:
     def _idle(self, consumer: Consumer, seconds: float) -> None:
         """Wait without reading more, but polling, so that the group does not take us for dead."""
         consumer.pause(consumer.assignment())
+        for assigned in self._ours.values():
+            assigned.paused = True
         until = time.monotonic() + seconds
-        while not self._stopping and time.monotonic() < until:
+        while not self._stopping.is_set() and time.monotonic() < until:
             message = consumer.poll(0.1)
             if message is not None:
                 self._take(consumer, [message])
-        consumer.resume(consumer.assignment())
 
-    def _is_ours(self, batch: Batch) -> bool:
-        return self._batches.get((batch.topic, batch.partition)) is batch
-
-    def _open(self, topic: str, partition: int, start: Start) -> None:
-        self._batches[topic, partition] = Batch(topic, partition, start.offset, time.monotonic(), start.replay_end)
-
-    def _mark(self, batch: Batch, offset: int, end: int | None) -> TopicPartition:
-        """A committed offset of the batch's partition with its intent as metadata."""
+    def _mark(self, batch: Batch, end: int | None) -> TopicPartition:
+        """The committed offset where ``batch`` starts, with its intent as metadata."""
         metadata = Intent(self._log_ids[batch.topic], end).encode()
-        return TopicPartition(batch.topic, batch.partition, offset, metadata=metadata)
+        return TopicPartition(batch.topic, batch.partition, batch.start, metadata=metadata)
 
     # -- librdkafka's callbacks, called inside consume() and poll()
 
@@ -309,19 +355,30 @@ class Ingest:
         for place in consumer.committed(partitions, timeout=10):
             low, _ = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=10)
             start = where_to_start(self._log_ids[place.topic], low, place.offset, place.metadata)
-            self._open(place.topic, place.partition, start)
+            self._ours[place.topic, place.partition] = Assigned(_batch(place, start))
             starts.append(TopicPartition(place.topic, place.partition, start.offset))
         consumer.assign(starts)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        # What was read and not inserted is not committed either: the next owner reads it again.
-        for place in partitions:
-            self._batches.pop((place.topic, place.partition), None)
+        # What was read and not inserted is not committed either: the next owner reads it again. What is being
+        # inserted has its intent committed: the next owner repeats that range, and ClickHouse stores it once.
+        self._abandon([(place.topic, place.partition) for place in partitions])
+
+    def _abandon(self, places: list[Place]) -> None:
+        for place in places:
+            assigned = self._ours.pop(place, None)
+            if assigned is not None:
+                assigned.lost = True
+                self._metrics.behind(*place, None)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._broker_is_away:
             self._broker_is_away = True
             log.warning("%s; waiting", broker_away(self._settings, KafkaException(error)))
+
+
+def _batch(place: TopicPartition, start: Start) -> Batch:
+    return Batch(place.topic, place.partition, start.offset, time.monotonic(), start.replay_end)
 
 
 def _place(message: Message) -> tuple[str, int, int]:
@@ -333,7 +390,9 @@ def _place(message: Message) -> tuple[str, int, int]:
 
 def run_ingest(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then store what was read and return."""
-    ingest = Ingest(settings, ClickHouseSink(settings))
+    metrics = Metrics()
+    ingest = Ingest(settings, ClickHouseSink(settings), metrics)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ingest.stop())
-    ingest.run()
+    with metrics.serving(settings.ingest_metrics_host, settings.ingest_metrics_port):
+        ingest.run()

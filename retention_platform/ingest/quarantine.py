@@ -1,0 +1,88 @@
+"""Finds the messages that break a view which the contract's judgement knows nothing of, so that they stop nobody else.
+
+The whole chain from raw.inbox on is built once more beside it, with every table that stores made one that stores
+nothing; into that any part of a batch can be tried as often as it takes, and nothing comes of it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+#: Which row of a batch cannot be stored, and why.
+Fault = tuple[int, str]
+
+#: Databases whose tables and views the stream runs through.
+_DATABASES = ("raw", "live")
+_REFERENCE = re.compile(r"(?<![\w.`])`?(raw|live)`?\.")
+
+
+def find_poison(rows: Sequence[bytes], fault: Callable[[Sequence[bytes]], str | None]) -> list[Fault]:
+    """The rows for which ``fault`` has a reason, by halving; in the order of their places.
+
+    ``fault`` says why some rows cannot be stored together, None when they can.
+    """
+    found: list[Fault] = []
+    waiting = [(0, len(rows))]
+    while waiting:
+        start, end = waiting.pop()
+        reason = fault(rows[start:end]) if start < end else None
+        if reason is None:
+            continue
+        if end - start == 1:
+            found.append((start, reason))
+            continue
+        middle = (start + end) // 2
+        waiting += [(middle, end), (start, middle)]
+    return found
+
+
+class Probe:
+    """A copy of the chain that stores nothing; ``inbox`` is where it begins. Gone when the context ends."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._name = f"probe_{uuid.uuid4().hex}"
+        self.inbox = f"{self._name}.raw_inbox"
+
+    def __enter__(self) -> Probe:
+        self._client.command(f"create database {self._name} engine = Memory")
+        try:
+            self._build()
+        except BaseException:
+            self._drop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop()
+
+    def _build(self) -> None:
+        found = self._client.query(
+            "select database, name, engine, create_table_query from system.tables "
+            "where database in {databases:Array(String)} order by engine = 'MaterializedView', database, name",
+            parameters={"databases": list(_DATABASES)},
+        ).result_rows
+        for database, name, engine, definition in found:
+            if engine == "MaterializedView":
+                self._client.command(self._renamed(definition))
+            elif not engine.endswith("View"):
+                self._client.command(
+                    f"create table {self._name}.{database}_{name} as {database}.`{name}` engine = Null"
+                )
+
+    def _renamed(self, definition: str) -> str:
+        """The same view between the copies: every name of a table in our databases points into the probe."""
+        text = re.sub(r" UUID '[0-9a-f-]+'| TO INNER UUID '[0-9a-f-]+'", "", definition)
+        return _REFERENCE.sub(lambda match: f"{self._name}.{match[1]}_", text)
+
+    def _drop(self) -> None:
+        self._client.command(f"drop database if exists {self._name} sync")

@@ -1,0 +1,140 @@
+"""Where batches go: raw.inbox of ClickHouse, and what its answers mean for the batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Protocol
+
+from clickhouse_connect.driver.exceptions import Error
+
+from retention_platform.errors import ServiceError
+from retention_platform.ingest.batch import INBOX_COLUMNS, decode_row
+from retention_platform.ingest.quarantine import Fault, Probe, find_poison
+from retention_platform.settings import Settings
+from retention_platform.warehouse.client import connect, first_line
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+#: The settings every insert carries; one insert is one block, so that its token covers all of it.
+INSERT_SETTINGS = {
+    "async_insert": 0,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_insert_block_size": 2_000_000,
+    "min_insert_block_size_rows": 0,
+    "min_insert_block_size_bytes": 0,
+    "max_partitions_per_insert_block": 0,
+    "wait_end_of_query": 1,
+}
+
+#: ClickHouse's codes for what is wrong with the server, its load, its disk or our rights, never with a row: tables
+#: not there (60, 81, 218), files and disk (74, 75, 76, 243, 425), timeouts and network (159, 209, 210), cancelled
+#: (236, 394, 734), too much at once (202, 241, 252, 439, 473), read-only (164, 242, 497, 516), unknown outcome (319),
+#: shutdown and keeper (598, 600, 999), a setting it does not know (115).
+_NOT_THE_ROWS = {
+    *(60, 74, 75, 76, 81, 115, 159, 164, 202, 209, 210, 218, 236, 241, 242, 243, 252, 319, 394, 425, 439, 473, 497),
+    *(516, 598, 600, 734, 999),
+}
+
+_REJECTED_COLUMNS = (
+    *("log_id", "topic", "partition", "offset", "message_time", "key", "payload"),
+    *("field", "reason", "rejected_at"),
+)
+
+
+class Refused(ServiceError):
+    """ClickHouse is there and says no, by an error that a row may have caused."""
+
+
+class Sink(Protocol):
+    """Where batches go."""
+
+    def insert(self, rows: bytes, token: str) -> None:
+        """Insert rows of raw.inbox in RowBinary.
+
+        Raises ServiceError when it may not have happened, and Refused where a row may be why.
+        """
+
+    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+        """Which of the rows cannot be stored, and why, without storing any. Raises ServiceError when nobody can say."""
+
+    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+        """Store rows among the rejected, and nowhere else. Raises ServiceError when it may not have happened."""
+
+
+class ClickHouseSink:
+    """Inserts into raw.inbox; connects on first use and again after a failure. For use from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._threads = threading.local()
+
+    def insert(self, rows: bytes, token: str) -> None:
+        """See `Sink`."""
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        with self._client() as client:
+            client.raw_insert("raw.inbox", INBOX_COLUMNS, rows, settings=settings, fmt="RowBinary")
+
+    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+        """See `Sink`."""
+        with self._client() as client, Probe(client) as probe:
+
+            def fault(some: Sequence[bytes]) -> str | None:
+                try:
+                    client.raw_insert(
+                        probe.inbox, INBOX_COLUMNS, b"".join(some), settings=INSERT_SETTINGS, fmt="RowBinary"
+                    )
+                except Error as error:
+                    if error.code is None or error.code in _NOT_THE_ROWS:
+                        raise
+                    return first_line(error)
+                return None
+
+            return find_poison(rows, fault)
+
+    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+        """See `Sink`. What a view further down broke may be in the raw tables already: there it is taken out again."""
+        now = datetime.now(timezone.utc)
+        rejected = []
+        for row, reason in zip(rows, reasons, strict=True):
+            place = decode_row(row)
+            rejected.append([*place, "message", f"message: cannot be stored: {reason}", now])
+        log_id, topic, partition, *_ = rejected[0]
+        offsets = [place[3] for place in rejected]
+        settings = {"insert_deduplication_token": f"{token}/poison", "async_insert": 0}
+        with self._client() as client:
+            client.insert("raw.rejected_events", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
+            for table in ("raw.playback_events", "raw.videos"):
+                client.command(
+                    f"delete from {table} where ingested_at > now() - interval 1 day and log_id = {{log:String}} "
+                    "and topic = {topic:String} and partition = {partition:Int32} and offset in {offsets:Array(Int64)}",
+                    parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": offsets},
+                )
+
+    def _client(self) -> _Told:
+        return _Told(self._settings, self._threads)
+
+
+class _Told:
+    """This thread's client; what goes wrong with it is a ServiceError, and the next use connects again."""
+
+    def __init__(self, settings: Settings, threads: threading.local) -> None:
+        self._settings = settings
+        self._threads = threads
+
+    def __enter__(self) -> Client:
+        client: Client | None = getattr(self._threads, "client", None)
+        if client is None:
+            client = self._threads.client = connect(self._settings, client_name="retention-ingest")
+        return client
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, ServiceError) or not isinstance(error, Exception):
+            return
+        self._threads.client = None
+        code = error.code if isinstance(error, Error) else None
+        hint = ": run `retention migrate`" if code == 60 else ""
+        meaning = ServiceError if code is None or code in _NOT_THE_ROWS else Refused
+        raise meaning(f"ClickHouse did not take the batch ({first_line(error)}){hint}") from error

@@ -1,0 +1,136 @@
+"""A message that is the contract and still breaks a view further down is put aside; all others are stored once."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retention_platform.ingest.batch import decode_row, encode_row, row_prefix
+from retention_platform.ingest.quarantine import find_poison
+from retention_platform.ingest.sink import ClickHouseSink, Refused
+from retention_platform.settings import load_settings
+from retention_platform.warehouse.client import connect
+from tests.conftest import Warehouse
+from tests.messages import EVENT
+
+PREFIX = row_prefix("log", "playback_events")
+
+
+def rows_of(positions: Sequence[int]) -> list[bytes]:
+    """Rows of the inbox, one a position; an event's id and offset are its place."""
+    rows = []
+    for offset, position in enumerate(positions):
+        event = {**EVENT, "event_id": str(uuid.UUID(int=offset)), "position_ms": position}
+        rows.append(encode_row(PREFIX, 0, offset, 0, b"k", json.dumps(event).encode()))
+    return rows
+
+
+@given(st.lists(st.booleans(), max_size=70))
+def test_poison_is_found_wherever_it_is(bad: list[bool]) -> None:
+    rows = [bytes([number, flag]) for number, flag in enumerate(bad)]
+    asked: list[int] = []
+
+    def fault(some: Sequence[bytes]) -> str | None:
+        asked.append(len(some))
+        return next((f"because of {row[0]}" for row in some if row[1]), None)
+
+    found = find_poison(rows, fault)
+    assert found == [(number, f"because of {number}") for number, flag in enumerate(bad) if flag]
+    if sum(bad) == 1:
+        assert len(asked) <= 2 * len(bad).bit_length() + 1, "halving, not one by one"
+
+
+def test_rows_that_only_fail_together_are_no_ones_fault() -> None:
+    assert find_poison(rows_of(range(8)), lambda some: "too many" if len(some) > 2 else None) == []
+
+
+@given(
+    st.text(max_size=200),
+    st.binary(max_size=300),
+    st.binary(max_size=300),
+    st.integers(-(2**31), 2**31 - 1),
+    st.integers(0, 2**40),
+)
+@settings(max_examples=200)
+def test_a_row_is_read_back_as_it_was_written(
+    log_id: str, key: bytes, payload: bytes, partition: int, offset: int
+) -> None:
+    row = encode_row(row_prefix(log_id, "videos"), partition, offset, 1_700_000_000_123, key, payload)
+    when = datetime(2023, 11, 14, 22, 13, 20, 123_000, timezone.utc)
+    assert decode_row(row) == (log_id, "videos", partition, offset, when, key, payload)
+
+
+@pytest.mark.parametrize("level", ["raw.playback_events", "raw.judged_events", "live.middle"])
+def test_only_the_message_that_breaks_a_view_is_put_aside(
+    empty_warehouse: Warehouse, tmp_path: Path, level: str
+) -> None:
+    client = connect(empty_warehouse.settings)
+    client.command("create database if not exists live")
+    client.command("create table live.middle (position_ms Int64) engine = Null")
+    client.command(
+        "create materialized view live.to_middle to live.middle as select position_ms from raw.playback_events"
+    )
+    client.command(
+        "create table live.seen (position_ms Int64, wrong UInt8) engine = MergeTree order by position_ms "
+        "settings non_replicated_deduplication_window = 1000"
+    )
+    client.command(
+        "create materialized view live.broken to live.seen as "
+        f"select position_ms, throwIf(position_ms in (13, 666), 'no such luck') as wrong from {level}"
+    )
+    positions = [*range(100, 140), 666, *range(200, 240), 13, *range(300, 340)]
+    rows = rows_of(positions)
+    sink = ClickHouseSink(empty_warehouse.settings)
+    before = {name for (name,) in client.query("select name from system.databases").result_rows}
+    # As the consumer does, and again from the beginning or the middle, as after a crash: nothing comes of repeating.
+    for repeated in range(2):
+        try:
+            sink.insert(b"".join(rows), "token")
+            assert repeated, "the test has no poison"
+        except Refused as error:
+            assert "no such luck" in str(error)
+        poison = sink.poison(rows)
+        assert [rows_of(positions)[index] for index, _ in poison] == [rows[40], rows[81]]
+        assert all("no such luck" in why for _, why in poison)
+        for _ in range(2):
+            sink.reject([rows[index] for index, _ in poison], [why for _, why in poison], "token")
+            good = [row for index, row in enumerate(rows) if index not in {40, 81}]
+            sink.insert(b"".join(good), "token")
+    after = {name for (name,) in client.query("select name from system.databases").result_rows}
+    assert after == before, "the probe is gone"
+    stored = [row[0] for row in client.query("select position_ms from raw.playback_events order by offset").result_rows]
+    assert stored == [position for position in positions if position not in (13, 666)]
+    seen = [row[0] for row in client.query("select position_ms from live.seen order by position_ms").result_rows]
+    assert seen == sorted(stored)
+    rejected = client.query(
+        "select offset, payload, field, reason from raw.rejected_events order by offset"
+    ).result_rows
+    assert [row[0] for row in rejected] == [40, 81]
+    assert [json.loads(row[1])["position_ms"] for row in rejected] == [666, 13]
+    assert all(row[2] == "message" and "cannot be stored" in row[3] and "no such luck" in row[3] for row in rejected)
+
+
+def test_when_no_message_is_at_fault_nothing_is_put_aside(empty_warehouse: Warehouse) -> None:
+    client = connect(empty_warehouse.settings)
+    sink = ClickHouseSink(empty_warehouse.settings)
+    rows = rows_of(range(20))
+    client.command("drop table raw.playback_events sync")
+    with pytest.raises(Exception, match="did not take the batch") as failure:
+        sink.insert(b"".join(rows), "token")
+    assert not isinstance(failure.value, Refused), "a missing table is nobody's message"
+
+
+def test_a_server_that_is_away_is_no_refusal(tmp_path: Path) -> None:
+    from tests.api_support import free_port
+
+    sink = ClickHouseSink(load_settings(retention_home=tmp_path, clickhouse_port=free_port()))
+    with pytest.raises(Exception, match="does not answer") as failure:
+        sink.insert(b"".join(rows_of(range(3))), "token")
+    assert not isinstance(failure.value, Refused)
