@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from urllib.parse import quote as quote_url
 import chdb
 from chdb._chdb import query_class  # type: ignore[attr-defined]
 
+from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
+from retention_platform.embedded.clickhouse.names import ID, SETUP, in_kill, in_query
 from retention_platform.embedded.clickhouse.session import Session, set_statement
-from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, kill_by, quote, quote_name, shape_of
+from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, quote, quote_name, shape_of
+from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, User
 
 #: Bytes that all queries together may take: one part among several on a laptop.
 MEMORY_LIMIT = 8 * 1024**3
@@ -36,16 +39,34 @@ _CONFIG = f"""<clickhouse>
     <background_pool_size>2</background_pool_size>
     <background_merges_mutations_concurrency_ratio>2</background_merges_mutations_concurrency_ratio>
     <background_schedule_pool_size>4</background_schedule_pool_size>
+    <query_log>
+        <database>system</database>
+        <table>query_log</table>
+        <ttl>event_date + interval 3 day</ttl>
+    </query_log>
+    <user_directories><users_xml><path>{{users}}</path></users_xml></user_directories>
 </clickhouse>
 """
+# All handles run as `default`; views can run as the others, with their grants.
+_USERS = """<clickhouse>
+    <profiles><default/></profiles>
+    <quotas><default/></quotas>
+    <users>
+        <default>
+            <password/><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
+            <access_management>1</access_management><named_collection_control>1</named_collection_control>
+        </default>
+{readers}
+    </users>
+</clickhouse>
+"""
+_READER = """        <{name}>
+            <no_password/><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
+            <grants>{grants}</grants>
+        </{name}>"""
 
 #: Where chDB's defaults differ from a server's. Pipes cannot be mapped into memory.
 _AS_A_SERVER = {"implicit_select": "0", "allow_introspection_functions": "0", "storage_file_read_method": "pread"}
-#: The setting that carries a statement's id. The engine draws its own query ids and takes none; this one is shown in
-#: system.processes as every setting, and else only names the client towards other servers.
-_ID = "chdb_client_name"
-_ID_COLUMN = f"(Settings['{_ID}'])".encode()
-
 #: Formats without anything before, between or after the rows, so that blocks stand one after the other.
 _BLOCKWISE = frozenset(
     {
@@ -84,6 +105,7 @@ class Statement:
     read_only: str = "0"
     #: The descriptor of the pipe that an INSERT reads its data from. Its text names it.
     source: int | None = None
+    user: User = ALL_RIGHTS
     tables: tuple[Table, ...] = ()
 
 
@@ -130,7 +152,7 @@ class Run:
                     self._prepare(handle)
                     if self.cancelled:
                         raise _cancelled()
-                    self._run(handle._conn, sink)
+                    self._run(handle, sink)
                 finally:
                     self._leave(handle)
         except EngineError:
@@ -168,7 +190,7 @@ class Run:
 
     def _prepare(self, handle: Any) -> None:
         """Give the handle the statement's settings, database and tables. Raises what chDB raises."""
-        wanted = {**self.statement.settings, _ID: self.id}
+        wanted = {**self.statement.settings, ID: self.id}
         statement = self.statement
         if self._session is not None:
             self._session.prepare(statement.text, statement.database, wanted)
@@ -195,33 +217,50 @@ class Run:
             for table in self.statement.tables:
                 handle.query(f"drop temporary table if exists {quote_name(table.name)}")
 
-    def _run(self, connection: Any, sink: int) -> None:
-        text, parameters = self.statement.text, self.statement.parameters
-        shape = shape_of(text)
-        _refuse_impossible(shape, takes_data=self.statement.source is not None)
-        if self.statement.source is not None:
-            self._whole(connection.query(text, self.statement.output, params=parameters), sink)
-            return
-        kind = connection.classify_query(text)["query_class"]
-        if self.statement.read_only != "0":
+    def _run(self, handle: Any, sink: int) -> None:
+        statement, connection = self.statement, handle._conn
+        shape = shape_of(statement.text)
+        _refuse_impossible(shape, takes_data=statement.source is not None)
+        kind = query_class.MUTATING
+        if statement.source is None:
+            kind = connection.classify_query(statement.text)["query_class"]
+        if statement.read_only != "0":
             self._refuse_writes(shape, kind)
-        output = shape.format or self.statement.output
-        self.gives_result = kind == query_class.READ_ONLY
-        if self.gives_result:
-            if output.lower() in _BLOCKWISE:
-                with contextlib.suppress(_NotBlockwiseError):
-                    self._blockwise(connection, text, sink)
-                    return
-            else:
-                redirected = shape.redirected(sink, output)
-                if connection.classify_query(redirected)["query_class"] == query_class.CONTROL:
-                    result = connection.query(redirected, output, params=parameters)
-                    self.counts.result_rows = result.rows_read()
-                    return
-        text = kill_by(text, _ID_COLUMN)
-        self._whole(connection.query(text, self.statement.output, params=parameters), sink)
+        if kind != query_class.READ_ONLY:
+            self._write(connection.query(in_kill(statement.text), statement.output, params=statement.parameters), sink)
+            return
+        self.gives_result = True
+        if statement.user.may_write:
+            self._read(connection, shape_of(in_query(statement.text)), sink)
+            return
+        owner = self.engine.open()
+        try:
+            if statement.database:
+                owner.query(f"use {quote_name(statement.database)}")
+            with within_rights(
+                handle, owner, statement.user, shape, statement.parameters, statement.database
+            ) as allowed:
+                self._read(connection, shape_of(allowed), sink)
+        finally:
+            owner.close()
 
-    def _blockwise(self, connection: Any, text: bytes, sink: int) -> None:
+    def _read(self, connection: Any, shape: Shape, sink: int) -> None:
+        """Run a statement that only reads, in the way that holds least of its result in memory."""
+        text, parameters = shape.statement, self.statement.parameters
+        output = shape.format or self.statement.output
+        if output.lower() in _BLOCKWISE:
+            with contextlib.suppress(_NotBlockwiseError):
+                self._read_blockwise(connection, text, sink)
+                return
+        else:
+            redirected = shape.redirected(sink, output)
+            if connection.classify_query(redirected)["query_class"] == query_class.CONTROL:
+                result = connection.query(redirected, output, params=parameters)
+                self.counts.result_rows = result.rows_read()
+                return
+        self._write(connection.query(text, output, params=parameters), sink)
+
+    def _read_blockwise(self, connection: Any, text: bytes, sink: int) -> None:
         """Hand over a result block by block. Raises _NotBlockwiseError before anything has run."""
         try:
             stream = connection.send_query(text, self.statement.output, params=self.statement.parameters)
@@ -232,14 +271,14 @@ class Run:
         try:
             while True:
                 block = connection.streaming_fetch_result(stream)
-                self._whole(block, sink)
+                self._write(block, sink)
                 if block is None or block.rows_read() == 0:
                     return
         except BrokenPipeError:
             connection.streaming_cancel_query(stream)
             raise
 
-    def _whole(self, result: Any, sink: int) -> None:
+    def _write(self, result: Any, sink: int) -> None:
         """Write all that a result holds."""
         if result is None:
             return
@@ -281,14 +320,30 @@ def _refuse_impossible(shape: Shape, *, takes_data: bool) -> None:
         raise refused("UNKNOWN_TYPE_OF_QUERY", 78, "Query has infile and was send directly to server.")
 
 
+def _users_xml(users: Iterable[User]) -> str:
+    """The engine's users beside ``default``: those whose databases are limited, with their grants."""
+    return _USERS.format(
+        readers="\n".join(
+            _READER.format(
+                name=user.name,
+                grants="".join(f"<query>grant select on {quote_name(name)}.*</query>" for name in user.databases),
+            )
+            for user in users
+            if user.databases is not None
+        )
+    )
+
+
 class Engine:
     """The engine over one data folder, and its sessions. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, path: Path, users: Iterable[User] = (), memory_limit: int = MEMORY_LIMIT) -> None:
         """Open the folder; it is kept open. Raises EngineError."""
         config = path.with_name(f"{path.name}.config.xml")
-        config.write_text(_CONFIG.format(memory=memory_limit), encoding="utf-8")
         defaults = "".join(f"&{name}={quote_url(value)}" for name, value in _AS_A_SERVER.items())
+        users_file = path.with_name(f"{path.name}.users.xml")
+        users_file.write_text(_users_xml(users), encoding="utf-8")
+        config.write_text(_CONFIG.format(memory=memory_limit, users=users_file), encoding="utf-8")
         self._target = f"{path}?config-file={config}{defaults}"
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()
@@ -296,6 +351,8 @@ class Engine:
         try:
             # The first handle opens the folder and keeps it open; only this class uses it.
             self._first = self.open()
+            for statement in SETUP:
+                self._first.query(statement)
             told = self._first.query("select version(), serverTimezone()", "TSVRaw").bytes().decode()
         except Exception as error:  # chDB raises RuntimeError and its own kinds alike
             raise EngineError.of(error) from None
@@ -317,10 +374,10 @@ class Engine:
 
     def kill(self, name: str) -> bool:
         """Cancel the statement of that id; False when the engine runs none."""
-        condition = kill_by(f"kill query where query_id = {quote(name)} async".encode(), _ID_COLUMN)
+        statement = in_kill(f"kill query where query_id = {quote(name)} async".encode())
         with self._control:
             try:
-                return bool(self._first.query(condition, "TSV").bytes())
+                return bool(self._first.query(statement, "TSV").bytes())
             except Exception as error:  # chDB raises RuntimeError and its own kinds alike
                 raise EngineError.of(error) from None
 

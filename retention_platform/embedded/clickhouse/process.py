@@ -46,7 +46,7 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
 
     with _owned(path), _listening(host, port) as listener:
         try:
-            engine = Engine(path)
+            engine = Engine(path, users.values())
         except EngineError as error:
             reason = " ".join(str(error).split())
             raise RetentionError(f"cannot open the data in {path}: {reason}") from None

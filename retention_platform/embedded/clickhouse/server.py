@@ -145,12 +145,13 @@ class Server:
             statement = Statement(
                 text,
                 output=asked.output,
-                database=asked.database,
+                database=asked.database or (user.databases[0] if user.databases else ""),
                 settings=asked.settings,
                 parameters=asked.parameters,
                 read_only=asked.read_only,
                 source=source,
                 tables=given.tables,
+                user=user,
             )
             run = Run(self._engine, statement, asked.query_id, session)
             loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ engine's to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
@@ -209,14 +209,23 @@ class Shape:
     target: int
     end: int
 
+    @property
+    def query(self) -> bytes:
+        """The statement without the format of its result and what follows."""
+        return self.statement[: self.target]
+
+    @property
+    def tail(self) -> bytes:
+        """The format of the result and its settings."""
+        return self.statement[self.target : self.end]
+
     def redirected(self, descriptor: int, output: str) -> bytes:
         """The statement with its result written to a pipe of this process, in ``output`` unless it names a format.
 
         What the engine does not take there (``SHOW … SETTINGS``) is no statement any more: for the caller to see.
         """
         into = f"\ninto outfile {quote(DESCRIPTOR.format(descriptor))} truncate compression 'none'\n".encode()
-        tail = self.statement[self.target : self.end] if self.format else f"format {output}".encode()
-        return self.statement[: self.target] + into + tail
+        return self.query + into + (self.tail or f"format {output}".encode())
 
 
 def format_of(statement: bytes) -> str | None:
@@ -272,18 +281,37 @@ def split_list(text: str) -> list[str]:
     return [_text(data[start:end]).strip() for start, end in bounds]
 
 
-def kill_by(statement: bytes, expression: bytes) -> bytes:
-    """A KILL QUERY whose condition means ``expression`` by ``query_id``; any other statement as it is."""
+def with_names(statement: bytes, names: Mapping[tuple[bytes, ...], bytes]) -> bytes:
+    """The statement with sequences of tokens, given in lower case and without quotes, put otherwise.
+
+    Only words and quoted names may match, and the symbols between them; strings and comments are left alone.
+    """
+    longest = max(map(len, names))
+    window: list[Token] = []
+    pieces, at = [], 0
+    for token in tokens(statement):
+        window = [*window, token][-longest:]
+        for size in range(len(window), 0, -1):
+            replacement = names.get(tuple(map(_plain_name, window[-size:])))
+            if replacement is not None:
+                pieces += [statement[at : window[-size].start], replacement]
+                at = token.end
+                window = []
+                break
+    return b"".join([*pieces, statement[at:]])
+
+
+def _plain_name(token: Token) -> bytes:
+    if token.kind == "name":
+        return token.text[1:-1].lower()
+    return token.text.lower() if token.kind in ("word", "symbol") else b""
+
+
+def is_kill(statement: bytes) -> bool:
+    """Whether it is a KILL QUERY."""
     stream = tokens(statement)
     first, second = next(stream, None), next(stream, None)
-    if first is None or second is None or not (first.is_word(b"kill") and second.is_word(b"query")):
-        return statement
-    pieces, at = [], 0
-    for token in stream:
-        if token.text.strip(b'`"').lower() in (b"query_id", b"initial_query_id") and token.kind in ("word", "name"):
-            pieces += [statement[at : token.start], expression]
-            at = token.end
-    return b"".join([*pieces, statement[at:]])
+    return first is not None and second is not None and first.is_word(b"kill") and second.is_word(b"query")
 
 
 def first_word(statement: bytes) -> str:

@@ -29,6 +29,10 @@ class User:
     databases: tuple[str, ...] | None = None
 
 
+#: Who may do all, as this server itself.
+ALL_RIGHTS = User("default", "", may_write=True)
+
+
 def users_of(environment: Mapping[str, str]) -> dict[str, User]:
     """The users by name.
 

@@ -1,0 +1,129 @@
+"""Statements of readers, within what their user may read.
+
+The engine runs everything as one user; a view can run as another: ``DEFINER = bi SQL SECURITY DEFINER``. So a reader's
+query becomes a view with its user as definer, and the engine checks each table it reads, whatever way it comes to it,
+against that user's grants, and shows only what they cover in system tables. Before that it is analyzed on a read-only
+handle, because making a view would already ask a table function's source for its columns.
+
+What grants do not cover is refused by what the engine's own parser reads in the statement: the function ``file``;
+and where databases are limited, table functions but harmless ones, and system tables that tell of others' statements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from retention_platform.embedded.clickhouse.errors import EngineError, refused
+from retention_platform.embedded.clickhouse.names import DATABASE
+from retention_platform.embedded.clickhouse.sql import Shape, quote_name
+from retention_platform.embedded.clickhouse.users import User
+
+#: Functions that read what no grant covers.
+_FORBIDDEN = {"file"}
+#: Table functions that read nothing but their arguments. Any query within them is in the tree too.
+_TABLE_FUNCTIONS = {
+    *("numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "view", "null"),
+}
+#: System tables without anything of others' statements. Of objects they show those that the user's grants cover.
+_SYSTEM_TABLES = {
+    *("one", "numbers", "zeros", "databases", "tables", "columns", "settings", "functions", "formats", "time_zones"),
+    *("data_type_families", "build_options", "table_engines", "keywords", "collations"),
+}
+
+# EXPLAIN AST writes one node a line, children indented by one blank more.
+_NODE = re.compile(r"^(?P<indent> *)(?P<kind>\w+)(?: (?P<name>.*?))?(?: \(alias .*?\))?(?: \(children \d+\))?$")
+_SELECTS = ("SelectWithUnionQuery", "SelectIntersectExceptQuery")
+_OF_A_TABLE = ("DescribeQuery", "ExistsTableQuery", "ExistsViewQuery", "ShowCreateTableQuery", "ShowCreateViewQuery")
+
+
+@contextlib.contextmanager
+def within_rights(
+    handle: Any, owner: Any, user: User, shape: Shape, parameters: dict[str, str], database: str
+) -> Iterator[bytes]:
+    """The statement to run in place of a reader's while the block runs.
+
+    ``handle`` is the reader's, read-only, ``owner`` one that may write; ``database`` is the current one. Raises
+    EngineError for what the user may not do, and what chDB raises.
+    """
+    tree = _tree(handle, shape.query, parameters)
+    _refuse_forbidden(tree, user)
+    if user.databases is None:
+        yield shape.statement
+    elif tree[0][1] in _SELECTS:
+        with _as_view(handle, owner, user, shape, parameters) as statement:
+            yield statement
+    elif shape.query.lower().split() == [b"show", b"databases"]:
+        names = ", ".join(f"'{name}'" for name in user.databases)
+        yield f"select name from system.databases where name in ({names}) order by name ".encode() + shape.tail
+    else:
+        _refuse_elsewhere(tree, user, database)
+        yield shape.statement
+
+
+@contextlib.contextmanager
+def _as_view(handle: Any, owner: Any, user: User, shape: Shape, parameters: dict[str, str]) -> Iterator[bytes]:
+    handle.query(b"describe (\n" + shape.query + b"\n)", "Null", params=parameters)
+    query = shape.query
+    if parameters:
+        # In a view they would be its own parameters; the engine puts their values into the text.
+        query = handle.query(b"explain syntax oneline = 1 " + query, "TSVRaw", params=parameters).bytes()
+    name = f"{DATABASE}.{quote_name(uuid.uuid4().hex)}"
+    head = f"create view {name} definer = {quote_name(user.name)} sql security definer as\n".encode()
+    owner.query(head + query)
+    try:
+        yield f"select * from {name}\n".encode() + shape.tail
+    finally:
+        owner.query(f"drop view {name}")
+
+
+def _tree(handle: Any, query: bytes, parameters: dict[str, str]) -> list[tuple[int, str, str]]:
+    """The nodes of the statement as the engine's parser reads it: depth, kind, name."""
+    lines = handle.query(b"explain ast " + query, "TSVRaw", params=parameters).bytes().decode("utf-8", "replace")
+    nodes = [
+        (len(match["indent"]), match["kind"], match["name"] or "")
+        for match in map(_NODE.match, lines.splitlines())
+        if match
+    ]
+    if not nodes:
+        raise _denied("this statement")
+    return nodes
+
+
+def _refuse_forbidden(tree: list[tuple[int, str, str]], user: User) -> None:
+    before = (0, "", "")
+    for node in tree:
+        depth, kind, name = node
+        if kind == "Function" and name.lower() in _FORBIDDEN:
+            raise _denied(f"the function {name}")
+        if user.databases is not None:
+            is_table = before[1] == "TableExpression" and depth == before[0] + 1
+            if kind == "Function" and is_table and name.lower() not in _TABLE_FUNCTIONS:
+                raise _denied(f"the table function {name}")
+            owner, _, table = name.partition(".")
+            if kind.endswith("Identifier") and owner.lower() == "system" and table not in _SYSTEM_TABLES:
+                raise _denied(f"SELECT ON {name}")
+        before = node
+
+
+def _refuse_elsewhere(tree: list[tuple[int, str, str]], user: User, database: str) -> None:
+    """Let a statement about one table, or the tables of one database, be about the user's databases only."""
+    names = [name for _, kind, name in tree[1:] if kind.endswith("Identifier")]
+    kinds = {kind for _, kind, _ in tree[1:]}
+    if tree[0][1] in _OF_A_TABLE and kinds <= {"TableExpression", "TableIdentifier", "Identifier"} and names:
+        parts = ".".join(names).split(".")
+        where = parts[0] if len(parts) == 2 else database if len(parts) == 1 else ""
+    elif tree[0][1] == "ShowTables" and kinds <= {"Identifier"}:
+        where = names[0] if names else database
+    else:
+        raise _denied("this statement")
+    if where not in (user.databases or ()):
+        raise _denied(f"SHOW ON {where}")
+
+
+def _denied(what: str) -> EngineError:
+    message = f"Not enough privileges. To execute this query, it's necessary to have {what}."
+    return refused("ACCESS_DENIED", 497, message)

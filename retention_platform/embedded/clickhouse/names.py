@@ -1,0 +1,42 @@
+"""Statements by the ids that clients gave them.
+
+The engine draws its own query ids and takes none. So a statement's id is kept in a setting, which the engine shows and
+logs with the statement, and what clients ask by id is asked by that setting: ``system.processes`` and
+``system.query_log`` through views with the true ids, ``queryID()``, and the condition of KILL QUERY.
+"""
+
+from __future__ import annotations
+
+from retention_platform.embedded.clickhouse.sql import is_kill, with_names
+
+#: The setting; else it only names the client towards other servers.
+ID = "chdb_client_name"
+#: The database of this server's own views. It is in memory, and made anew at each start.
+DATABASE = "_embedded"
+
+_COLUMN = f"(Settings['{ID}'])"
+_VIEWS = ("processes", "query_log")
+_IN_QUERIES: dict[tuple[bytes, ...], bytes] = {
+    **{(b"system", b".", name.encode()): f"{DATABASE}.{name}".encode() for name in _VIEWS},
+    **{(name, b"(", b")"): f"(getSetting('{ID}') as `queryID()`)".encode() for name in (b"queryid", b"query_id")},
+}
+_IN_KILLS: dict[tuple[bytes, ...], bytes] = {(name,): _COLUMN.encode() for name in (b"query_id", b"initial_query_id")}
+
+_BY_ID = ", ".join(f"if({_COLUMN} = '', {name}, {_COLUMN}) as {name}" for name in ("query_id", "initial_query_id"))
+
+SETUP = (
+    f"create database if not exists {DATABASE} engine = Memory",
+    # The log's table comes with its first entry.
+    "system flush logs query_log",
+    *(f"create or replace view {DATABASE}.{name} as select * replace ({_BY_ID}) from system.{name}" for name in _VIEWS),
+)
+
+
+def in_query(statement: bytes) -> bytes:
+    """A statement that reads, by the clients' ids."""
+    return with_names(statement, _IN_QUERIES)
+
+
+def in_kill(statement: bytes) -> bytes:
+    """A KILL QUERY by the clients' ids; any other statement as it is."""
+    return with_names(statement, _IN_KILLS) if is_kill(statement) else statement
