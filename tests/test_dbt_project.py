@@ -52,6 +52,12 @@ def test_databases_are_staging_and_marts_exactly(chain: Chain) -> None:
         "retention_curve",
         "engagement_summary",
         "dropoff_points",
+        "sessions",
+        "engagement_daily",
+        "engagement_by_segment",
+        "concurrent_viewers",
+        "concurrent_viewers_total",
+        "data_quality",
     }
     assert set(schemas.values()) == {"staging", "marts"}
 

@@ -112,7 +112,9 @@ with
             first_event_ms,
             last_event_ms,
             duration_ms,
-            length(intervals) - length(played) as invalid_intervals,
+            valid.events as events,
+            length(valid.intervals) as intervals,
+            length(valid.intervals) - length(played) as invalid_intervals,
             arraySum(p -> p.to_ms - p.from_ms, played) as content_played_ms,
             toInt64(
                 arrayReduce('intervalLengthSum', played.from_ms, played.to_ms)

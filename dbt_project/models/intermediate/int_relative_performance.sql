@@ -1,0 +1,85 @@
+{{
+    config(
+        materialized="table",
+        engine="MergeTree",
+        order_by="video_id",
+        settings={"index_granularity": 8},
+    )
+}}
+
+{% set trailing = var("relative_trailing_s") %}
+
+with
+    -- Where nobody watched before, there is nothing to survive: not a number, which is neither
+    -- below, equal nor above.
+    curves as (
+        select
+            video_id,
+            duration_ms,
+            seconds,
+            arrayCumSum(watching) as watching_now,
+            arrayConcat(
+                arrayWithConstant(least({{ trailing }}, seconds), watching_now[1]),
+                arraySlice(watching_now, 1, greatest(seconds - {{ trailing }}, 0))
+            ) as watching_before,
+            arrayMap(
+                (now, before) -> if(before > 0, now / before, nan), watching_now, watching_before
+            ) as survival
+        from {{ current(ref("int_retention_totals")) }}
+        where views > 0
+    ),
+
+    lengths as (select video_id, duration_ms from curves),
+
+    -- Found before the curves come in, so that those of no peers are never copied.
+    peers as (
+        select videos.video_id as video_id, others.video_id as peer_id
+        from lengths as videos
+        cross join lengths as others
+        where
+            abs(others.duration_ms - videos.duration_ms) * 100
+            <= videos.duration_ms * {{ var("relative_length_percent") }}
+            and others.video_id != videos.video_id
+    ),
+
+    compared as (
+        select
+            peers.video_id as video_id,
+            any(video.survival) as own_survival,
+            sumForEach(
+                arrayMap(
+                    (own, other) -> toUInt8(other < own) + toUInt8(other <= own),
+                    video.survival,
+                    arrayResize(peer.survival, video.seconds, nan)
+                )
+            ) as twice_below,
+            sumForEach(
+                arrayMap(
+                    other -> toUInt8(other = other), arrayResize(peer.survival, video.seconds, nan)
+                )
+            ) as others
+        from peers
+        inner join curves as video on peers.video_id = video.video_id
+        inner join curves as peer on peers.peer_id = peer.video_id
+        group by video_id
+        having count() >= {{ var("relative_min_peers") }}
+    ),
+
+    ranked as (
+        select
+            video_id,
+            arrayMap(
+                (below, peers, own) -> if(
+                    peers >= {{ var("relative_min_peers") }} and not isNaN(own),
+                    below / (2 * peers),
+                    null
+                ),
+                twice_below,
+                others,
+                own_survival
+            ) as relative
+        from compared
+    )
+
+select *
+from ranked
