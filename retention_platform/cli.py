@@ -15,6 +15,7 @@ from rich.console import Console
 from producer.cli import produce
 from retention_platform import __version__
 from retention_platform.errors import RetentionError
+from retention_platform.ingest import rejects_cli
 from retention_platform.settings import get_settings
 
 app = typer.Typer(
@@ -26,8 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-rejects_app = typer.Typer(help="Messages that were not the contract, and why.", no_args_is_help=False)
-app.add_typer(rejects_app, name="rejects")
+app.add_typer(rejects_cli.app, name="rejects")
 
 console = Console()
 
@@ -194,42 +194,6 @@ def sql(query: Annotated[str, typer.Argument(help="Any SQL that ClickHouse under
     named = re.search(r"\bformat\s+\w+\s*;?\s*$", query, re.IGNORECASE)
     answer = connect(get_settings()).raw_query(query, fmt=None if named else "PrettyCompactMonoBlock")
     typer.echo(bytes(answer).decode("utf-8", "replace").rstrip("\n"))
-
-
-@rejects_app.callback(invoke_without_command=True)
-def rejects(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, help="How many to show, the newest first.")] = 20,
-) -> None:
-    """List messages that were refused: where they are in the log, what is wrong, how they begin."""
-    if context.invoked_subcommand is not None:
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    from retention_platform.warehouse.client import connect
-
-    client = connect(get_settings())
-    total = client.query("select count() from raw.rejected_events final").result_rows[0][0]
-    if not total:
-        console.print("nothing was rejected")
-        return
-    rows = client.query(
-        "select formatDateTime(rejected_at, '%m-%d %H:%i:%S', 'UTC'), concat(topic, '/', partition, ' @ ', offset), "
-        "reason, substring(replaceRegexpAll(toValidUTF8(payload), '[[:cntrl:]]', ' '), 1, 200) "
-        "from raw.rejected_events final order by rejected_at desc, topic, partition, offset limit {limit:UInt32}",
-        parameters={"limit": limit},
-    ).result_rows
-    shown = Table(box=None, pad_edge=False)
-    for column, title in enumerate(("rejected (UTC)", "place", "reason")):
-        # Whole, however narrow the terminal: it is the message that is cut.
-        shown.add_column(title, min_width=max(len(str(row[column])) for row in rows), overflow="fold")
-    shown.add_column("message", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        # Text, since square brackets in a message are no markup.
-        shown.add_row(*(Text(str(value)) for value in row))
-    console.print(shown)
-    console.print(f"{total:,} rejected in all")
 
 
 def main() -> None:

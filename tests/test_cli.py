@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from retention_platform.ingest.batch import encode_row, row_prefix
-from retention_platform.ingest.consumer import ClickHouseSink
+from retention_platform.ingest.sink import ClickHouseSink
 from tests.conftest import Warehouse
 
 

@@ -13,7 +13,7 @@ import pytest
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC, parse_event, parse_video
 from retention_platform.errors import ContractError
 from retention_platform.ingest.batch import encode_row, row_prefix
-from retention_platform.ingest.consumer import INSERT_SETTINGS, ClickHouseSink
+from retention_platform.ingest.sink import INSERT_SETTINGS, ClickHouseSink
 from tests.conftest import Warehouse
 from tests.messages import EVENT, VIDEO
 
