@@ -12,6 +12,7 @@ from benchmarks.report import Report
 BENCHMARKS = {
     "simulator": "Simulator",
     "embedded": "Embedded ClickHouse",
+    "live": "Live layer",
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
