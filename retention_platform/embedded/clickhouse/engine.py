@@ -23,9 +23,9 @@ from chdb._chdb import query_class  # type: ignore[attr-defined]
 
 from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
-from retention_platform.embedded.clickhouse.names import ID, SETUP, in_kill, in_query
+from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, kill
 from retention_platform.embedded.clickhouse.session import Session, set_statement
-from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, quote, quote_name, shape_of
+from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
 from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, User
 
 #: Bytes that all queries together may take: one part among several on a laptop.
@@ -226,8 +226,11 @@ class Run:
             kind = connection.classify_query(statement.text)["query_class"]
         if statement.read_only != "0":
             self._refuse_writes(shape, kind)
+        if is_kill(statement.text):
+            self._write(kill(connection, shape, statement.output, statement.parameters), sink)
+            return
         if kind != query_class.READ_ONLY:
-            self._write(connection.query(in_kill(statement.text), statement.output, params=statement.parameters), sink)
+            self._write(connection.query(statement.text, statement.output, params=statement.parameters), sink)
             return
         self.gives_result = True
         if statement.user.may_write:
@@ -374,10 +377,10 @@ class Engine:
 
     def kill(self, name: str) -> bool:
         """Cancel the statement of that id; False when the engine runs none."""
-        statement = in_kill(f"kill query where query_id = {quote(name)} async".encode())
+        statement = shape_of(f"kill query where query_id = {quote(name)} async".encode())
         with self._control:
             try:
-                return bool(self._first.query(statement, "TSV").bytes())
+                return bool(kill(self._first, statement, "TSV", {}).bytes())
             except Exception as error:  # chDB raises RuntimeError and its own kinds alike
                 raise EngineError.of(error) from None
 

@@ -7,7 +7,10 @@ logs with the statement, and what clients ask by id is asked by that setting: ``
 
 from __future__ import annotations
 
-from retention_platform.embedded.clickhouse.sql import is_kill, with_names
+import json
+from typing import Any
+
+from retention_platform.embedded.clickhouse.sql import Shape, with_names
 
 #: The setting; else it only names the client towards other servers.
 ID = "chdb_client_name"
@@ -37,6 +40,14 @@ def in_query(statement: bytes) -> bytes:
     return with_names(statement, _IN_QUERIES)
 
 
-def in_kill(statement: bytes) -> bytes:
-    """A KILL QUERY by the clients' ids; any other statement as it is."""
-    return with_names(statement, _IN_KILLS) if is_kill(statement) else statement
+def kill(connection: Any, shape: Shape, output: str, parameters: dict[str, str]) -> Any:
+    """The result of a KILL QUERY by the clients' ids, that also tells of those. Raises what chDB raises."""
+    query = with_names(shape.query, _IN_KILLS)
+    listed = connection.query(f"select query_id, {_COLUMN} from system.processes", "JSONCompactEachRow").bytes()
+    given = dict(map(json.loads, listed.splitlines()))
+    killed = connection.query(query, "JSONCompactEachRow", params=parameters).bytes() or b""
+    rows = [[given.get(value) or value for value in json.loads(line)] for line in killed.splitlines()]
+    told = "\n".join(map(json.dumps, rows))
+    columns = "kill_status String, query_id String, user String, query String"
+    again = f"select * from format(JSONCompactEachRow, '{columns}', {{rows:String}}) ".encode()
+    return connection.query(again + shape.tail, output, params={"rows": told})
