@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import oracle
-from tests.dbt_support import Chain
+from tests import oracle, oracle_engagement
+from tests.dbt_support import KEYS, Chain
 
 if TYPE_CHECKING:
     from tests.conftest import Warehouse
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: 2026-03-14 23:50 UTC: sessions go over midnight, and over a month's end for those that start 17 days later.
 START_MS = 1_773_532_200_000
 DAY_MS = 86_400_000
+
+#: Every second's place among similar videos.
+RANKS = "select arrayJoin(relative) as rank from staging.int_relative_performance where rank is not null"
 
 
 @pytest.fixture
@@ -81,7 +84,19 @@ class Viewers:
             clock += rng.choice([0, 0, 7, 20_000, -3000 if rng.random() < 0.2 else 0])
             events.append(event | {"event_time": clock})
         base = {"schema_version": 1, "session_id": session_id, "viewer_id": viewer_id, "video_id": video_id}
-        return [base | event | {"event_id": self.event_id()} for event in events]
+        said = random.Random(session_id)
+        return [base | event | self.attributes(said) | {"event_id": self.event_id()} for event in events]
+
+    def attributes(self, rng: random.Random) -> dict[str, Any]:
+        """What players say of themselves: not in every event, and not always the same."""
+        said = {
+            "device_type": rng.choice(["tv", "phone", "desktop"]),
+            "country": rng.choice(["DE", "FR"]),
+            "traffic_source": rng.choice(["search", "mail"]),
+            "os": "Linux",
+            "is_live": False,
+        }
+        return {name: value for name, value in said.items() if rng.random() < 0.3}
 
     def small_videos(self, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Events and catalogue of many short videos, some without sessions, some without a description."""
@@ -159,12 +174,50 @@ def assert_equal_to_oracle(chain: Chain, events: list[dict[str, Any]], videos: l
     found = chain.marts()
     for row in found["videos"].values():
         row["chapters"] = json.dumps([(c["start_ms"], c["title"]) for c in row["chapters"]])
-    for name, rows in found.items():
-        wanted = getattr(expected, name)
-        assert rows.keys() == wanted.keys(), f"{name}: {sorted(rows.keys() ^ wanted.keys(), key=str)[:5]}"
-        for key, row in rows.items():
-            for column, value in wanted[key].items():
-                assert same(column, row[column], value), f"{name} {key} {column}: {row[column]!r}, expected {value!r}"
+    for name in ("videos", "retention_curve", "engagement_summary", "dropoff_points"):
+        assert_equal(name, found[name], getattr(expected, name))
+    assert_engagement_equal(chain, found, events, videos)
+
+
+def assert_engagement_equal(
+    chain: Chain, found: dict[str, dict[Any, Any]], events: list[dict[str, Any]], videos: list[dict[str, Any]]
+) -> None:
+    """The marts of `oracle_engagement`; what they say of delivery has tests of its own."""
+    expected = oracle_engagement.expected(events, videos)
+    by_clock = {
+        "concurrent_viewers": {
+            (video_id, round(at.timestamp())): row for (video_id, at), row in found["concurrent_viewers"].items()
+        },
+        "concurrent_viewers_total": {
+            round(at.timestamp()): row for at, row in found["concurrent_viewers_total"].items()
+        },
+        "data_quality": {
+            key[:3]: row
+            for key, row in found["data_quality"].items()
+            if key[0] in ("implausible_sessions", "invalid_intervals")
+        },
+        "engagement_summary": {
+            video_id: row for video_id, row in found["engagement_summary"].items() if row["sessions"]
+        },
+    }
+    for name, rows in expected.items():
+        assert_equal(name, by_clock.get(name, found[name]), rows)
+    sessions = oracle_engagement.sessions(events, videos)
+    wanted = oracle_engagement.relative_performance(
+        oracle_engagement.watching(sessions), oracle_engagement.durations(sessions)
+    )
+    ranks = dict(chain.ask("select video_id, relative from staging.int_relative_performance"))
+    for video_id, relative in wanted.items():
+        for second, value in enumerate(relative):
+            rank = ranks[video_id][second] if video_id in ranks else None
+            assert same("relative", rank, value), f"{video_id} {second}: {rank!r}, expected {value!r}"
+
+
+def assert_equal(name: str, rows: dict[Any, Any], wanted: dict[Any, Any]) -> None:
+    assert rows.keys() == wanted.keys(), f"{name}: {sorted(rows.keys() ^ wanted.keys(), key=str)[:5]}"
+    for key, row in rows.items():
+        for column, value in wanted[key].items():
+            assert same(column, row[column], value), f"{name} {key} {column}: {row[column]!r}, expected {value!r}"
 
 
 def same(column: str, found: Any, expected: Any) -> bool:
@@ -188,6 +241,7 @@ def test_marts_of_random_sessions_equal_brute_force(chain: Chain, seed: int) -> 
     assert sum(row["invalid_intervals"] for row in summary) > 100, "the seed tests too little"
     assert sum(row["implausible_sessions"] for row in summary) > 0, "the seed tests too little"
     assert len(chain.mart("dropoff_points")) >= 3, "the seed tests too little"
+    assert len({value for (value,) in chain.ask(RANKS)}) > 20, "the seed tests too little"
 
 
 def stored_rows(chain: Chain) -> dict[str, int]:
@@ -343,4 +397,4 @@ def test_a_video_that_loses_its_views_loses_its_curve(chain: Chain) -> None:
 def test_no_messages_at_all_build_empty_marts(chain: Chain) -> None:
     chain.build()
     chain.build()
-    assert chain.marts() == {"videos": {}, "retention_curve": {}, "engagement_summary": {}, "dropoff_points": {}}
+    assert chain.marts() == {name: {} for name in KEYS}
