@@ -24,6 +24,9 @@ _HELD_BACK = 1 << 20
 _PATIENCE = 0.01
 #: Pieces of a body that take longer to compress than a change of thread.
 _MUCH = 64 * 1024
+#: Seconds between an error amid a result and the end of the connection: drivers that are told of both at once forget
+#: what they have not read yet.
+_TO_BE_READ = 0.1
 
 SERVER_NAME = "retention"
 
@@ -80,6 +83,7 @@ class Answer:
         except EngineError as error:
             block = exception_block(error.text(self._engine.version), tag)
             await self._body(await self._encoded(block) + self._rest())
+            await asyncio.sleep(_TO_BE_READ)
             raise AbortedError from None
         await self._body(self._rest(), more=False)
 
@@ -94,6 +98,7 @@ class Answer:
             tag = new_tag()
             await self._begin(headers | {"X-ClickHouse-Exception-Tag": tag})
             await self._body(exception_block(text, tag))
+            await asyncio.sleep(_TO_BE_READ)
             raise AbortedError
         await self._at_once(error.status, headers, f"{text}\n".encode("utf-8", "surrogateescape"))
 

@@ -6,7 +6,8 @@ import re
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
 _PATH = re.compile(r": \(in file/uri [^)]*\)")
-_VERSION = re.compile(r" \(version [^)]*\)(?:\. \([A-Z0-9_]+\))?$")
+# The engine may tell an exception within one: code and version come again.
+_VERSION = re.compile(r"(?: \(version [^)]*\)(?:\. \([A-Z0-9_]+\))?)+$")
 
 #: Exception code to HTTP status, as the server maps them; everything else is 500.
 _STATUS = {

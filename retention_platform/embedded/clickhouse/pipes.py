@@ -81,8 +81,8 @@ class Writer(_End):
 async def _ready(descriptor: int, timeout: float | None, *, write: bool) -> bool:
     """Wait until a descriptor can be used; False when ``timeout`` seconds passed before."""
     loop = asyncio.get_running_loop()
-    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
     ready: asyncio.Future[bool] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
 
     def settle(value: bool) -> None:
         if not ready.done():

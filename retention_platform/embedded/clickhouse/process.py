@@ -11,18 +11,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from asyncio import CancelledError
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import uvicorn
 from filelock import FileLock, Timeout
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from retention_platform.embedded.clickhouse.errors import AbortedError, EngineError
 from retention_platform.embedded.clickhouse.protocol import Protocol
@@ -51,50 +47,41 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
             reason = " ".join(str(error).split())
             raise RetentionError(f"cannot open the data in {path}: {reason}") from None
         config = uvicorn.Config(
-            _app(Server(engine, users), listener, port_file),
+            Server(engine, users),
             http=Protocol,
+            lifespan="off",
+            # Not behind a proxy, so nobody may say where a request comes from.
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=FINISH_SECONDS,
         )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            _Announcing(config, port_file).run(sockets=[listener])
         finally:
             closing = threading.Thread(target=engine.close, daemon=True)
             closing.start()
             closing.join(CLOSE_SECONDS)
 
 
-def _app(server: ASGIApp, listener: socket.socket, port_file: Path | None) -> Starlette:
-    """The ASGI application, that says when it answers."""
+class _Announcing(uvicorn.Server):
+    """uvicorn's server, that says when it answers."""
 
-    @contextlib.asynccontextmanager
-    async def announce(_: Starlette) -> AsyncIterator[None]:
-        address = listener.getsockname()
-        if port_file is not None:
-            partial = port_file.with_suffix(".partial")
-            partial.write_text(str(address[1]), encoding="utf-8")
-            partial.replace(port_file)
-        print(f"listening on {address[0]}:{address[1]}", flush=True)
-        yield
+    def __init__(self, config: uvicorn.Config, port_file: Path | None) -> None:
+        super().__init__(config)
+        self._port_file = port_file
 
-    routes = [
-        Route("/ping", _ok, methods=["GET", "HEAD"]),
-        Route("/replicas_status", _ok, methods=["GET", "HEAD"]),
-        Route("/", server),
-        Route("/{path:path}", _nothing_here),
-    ]
-    return Starlette(routes=routes, lifespan=announce)
-
-
-async def _ok(_: Request) -> Response:
-    return PlainTextResponse("Ok.\n")
-
-
-async def _nothing_here(request: Request) -> Response:
-    text = f"There is no handle {request.url.path}\nUse / or /ping for health checks. Send queries to / by POST.\n"
-    return PlainTextResponse(text, 404)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port, *_ = listener.getsockname()
+            if self._port_file is not None:
+                partial = self._port_file.with_suffix(".partial")
+                partial.write_text(str(port), encoding="utf-8")
+                partial.replace(self._port_file)
+            print(f"listening on {host}:{port}", flush=True)
 
 
 def _log() -> None:
@@ -102,7 +89,7 @@ def _log() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], AbortedError))
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], (AbortedError, CancelledError)))
     )
 
 

@@ -40,6 +40,9 @@ MAX_QUERY_TEXT = 16 * 1024 * 1024
 #: Most values a form may have: the query, its parameters and settings.
 MAX_FORM_FIELDS = 10_000
 
+#: Where a server says whether it is well.
+HEALTH_PATHS = ("/ping", "/replicas_status")
+
 _LOG = logging.getLogger("retention.clickhouse")
 
 
@@ -98,8 +101,13 @@ class Server:
         """Answer one request."""
         incoming = _Incoming(receive)
         request = Request(scope, incoming, send)
-        if request.method in ("GET", "HEAD") and "query" not in request.query_params:
+        asks = request.method not in ("GET", "HEAD") or "query" in request.query_params
+        if scope["path"] in HEALTH_PATHS or (scope["path"] == "/" and not asks):
             await PlainTextResponse("Ok.\n")(scope, receive, send)
+            return
+        if scope["path"] != "/":
+            text = f"There is no handle {scope['path']}\nUse / or /ping for health checks. Send queries to / by POST.\n"
+            await PlainTextResponse(text, 404)(scope, receive, send)
             return
         answer = Answer(self._engine, scope, send)
         try:
