@@ -39,7 +39,7 @@ KEYS = {
 SELECTIONS = {
     "engagement_summary": "* except (computed_at, last_ingested_at) from marts.engagement_summary",
     "sessions": "* except (last_ingested_at) from marts.sessions",
-    "data_quality": "* from marts.data_quality where figure != 'duplicate_events'",
+    "data_quality": "* from marts.data_quality where figure not in ('duplicate_messages', 'late_messages')",
 }
 
 _offsets = itertools.count()

@@ -262,17 +262,6 @@ def watched_data_quality(found: Iterable[Session]) -> dict[tuple[str, date, str]
     return rows
 
 
-def late_events(events: Iterable[Message], stored_ms: int) -> dict[tuple[str, date, str], Row]:
-    """The late_events of marts.data_quality when all were stored at one time, by (figure, day, video_id)."""
-    rows: dict[tuple[str, date, str], Row] = defaultdict(lambda: {"found": 0, "out_of": 0})
-    for event in distinct(events):
-        at_ms = epoch_ms(event["event_time"])
-        row = rows["late_events", day_of(at_ms), event["video_id"]]
-        row["out_of"] += 1
-        row["found"] += stored_ms - at_ms > 3_600_000
-    return dict(rows)
-
-
 def relative_performance(
     curves: Mapping[str, Sequence[int]], durations_ms: Mapping[str, int]
 ) -> dict[str, list[Fraction | None]]:

@@ -5,32 +5,38 @@ with
 
     rejected as (select * from {{ source("raw", "rejected_events") }} final),
 
-    -- One row an event. In the order they are stored in, so that memory does not grow with them.
+    -- Distinct events. In the order they are stored in, so that memory does not grow with them.
     events as (
-        select
-            video_id,
-            session_id,
-            event_time,
-            event_id,
-            toDate(event_time) as day,
-            count() as copies,
-            max(ingested_at) as stored_at
-        from {{ source("raw", "playback_events") }}
-        group by
-            video_id, session_id, event_time, event_id settings optimize_aggregation_in_order = 1
+        select distinct video_id, session_id, event_time, event_id
+        from {{ source("raw", "playback_events") }} settings optimize_distinct_in_order = 1
     ),
 
-    deliveries as (
+    happened as (
+        select video_id, toDate(event_time) as day, count() as events
+        from events
+        group by video_id, day
+    ),
+
+    -- Counted as playback_events is stored, and no source of its own: that one stands for both.
+    stored as (
         select
             video_id,
             day,
-            count() as events,
-            sum(copies) as rows,
-            countIf(
-                stored_at > event_time + toIntervalSecond({{ var("late_after_seconds") }})
-            ) as late
-        from events
+            sum(deliveries.messages) as messages,
+            sum(deliveries.late_messages) as late_messages
+        from {{ source("raw", "playback_events").schema }}.deliveries as deliveries
         group by video_id, day
+    ),
+
+    -- A batch is counted a moment before or after its events can be read.
+    repeated as (
+        select
+            stored.video_id as video_id,
+            stored.day as day,
+            stored.messages as messages,
+            toUInt64(greatest(toInt64(messages) - toInt64(happened.events), 0)) as copies
+        from stored
+        inner join happened on stored.video_id = happened.video_id and stored.day = happened.day
     ),
 
     figures as (
@@ -55,24 +61,24 @@ with
         from days
         union all
         select
-            'duplicate_events' as figure,
+            'duplicate_messages' as figure,
             day,
             video_id,
             '' as field,
             '' as reason,
-            rows - events as found,
-            toNullable(rows) as out_of
-        from deliveries
+            copies as found,
+            toNullable(messages) as out_of
+        from repeated
         union all
         select
-            'late_events' as figure,
+            'late_messages' as figure,
             day,
             video_id,
             '' as field,
             '' as reason,
-            late as found,
-            toNullable(events) as out_of
-        from deliveries
+            late_messages as found,
+            toNullable(messages) as out_of
+        from stored
         union all
         select
             'rejected_messages' as figure,
@@ -88,7 +94,7 @@ with
 
     quality as (
         select
-            toLowCardinality(figure) as figure,
+            figure,
             day,
             video_id,
             field,
