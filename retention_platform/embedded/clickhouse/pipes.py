@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
+from collections.abc import Callable
 
 #: Bytes that a pipe holds once much goes through it; each one taken spares two changes of thread.
 _WIDE = 1 << 20
@@ -26,6 +28,7 @@ class _End:
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
         self._moved = 0
+        self._wake: Callable[[], None] | None = None
         os.set_blocking(descriptor, False)
 
     def _count(self, size: int) -> None:
@@ -36,8 +39,35 @@ class _End:
     def close(self) -> None:
         """Close; what the other end does with the pipe from now on fails, or ends."""
         if self._descriptor is not None:
+            # The number is at once another file's: the loop must not watch it any longer.
+            if self._wake is not None:
+                self._wake()
             os.close(self._descriptor)
             self._descriptor = None
+
+    async def _ready(self, timeout: float | None, *, write: bool) -> bool:
+        """Wait until the end can be used or is closed; False when ``timeout`` seconds passed before."""
+        assert self._descriptor is not None
+        descriptor, loop = self._descriptor, asyncio.get_running_loop()
+        ready: asyncio.Future[bool] = loop.create_future()
+        add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+
+        def settle(value: bool) -> None:
+            if self._wake is not None:
+                self._wake = None
+                remove(descriptor)
+            if not ready.done():
+                ready.set_result(value)
+
+        add(descriptor, settle, True)
+        self._wake = functools.partial(settle, True)
+        timer = loop.call_later(timeout, settle, False) if timeout is not None else None
+        try:
+            return await ready
+        finally:
+            settle(False)
+            if timer is not None:
+                timer.cancel()
 
 
 class Reader(_End):
@@ -50,7 +80,7 @@ class Reader(_End):
         try:
             data = os.read(self._descriptor, _WIDE)
         except BlockingIOError:
-            if not await _ready(self._descriptor, timeout, write=False):
+            if not await self._ready(timeout, write=False):
                 return None
             return await self.read(timeout)
         self._count(len(data))
@@ -69,30 +99,10 @@ class Writer(_End):
             try:
                 written = os.write(self._descriptor, rest)
             except BlockingIOError:
-                await _ready(self._descriptor, None, write=True)
+                await self._ready(None, write=True)
             except BrokenPipeError:
                 return False
             else:
                 self._count(written)
                 rest = rest[written:]
         return True
-
-
-async def _ready(descriptor: int, timeout: float | None, *, write: bool) -> bool:
-    """Wait until a descriptor can be used; False when ``timeout`` seconds passed before."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[bool] = loop.create_future()
-    add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
-
-    def settle(value: bool) -> None:
-        if not ready.done():
-            ready.set_result(value)
-
-    add(descriptor, settle, True)
-    timer = loop.call_later(timeout, settle, False) if timeout is not None else None
-    try:
-        return await ready
-    finally:
-        remove(descriptor)
-        if timer is not None:
-            timer.cancel()
