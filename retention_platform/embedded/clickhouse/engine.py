@@ -9,6 +9,7 @@ the pipe as into a file.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from urllib.parse import quote as quote_url
 import chdb
 from chdb._chdb import query_class  # type: ignore[attr-defined]
 
+from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, kill
@@ -105,6 +107,8 @@ class Statement:
     read_only: str = "0"
     #: The descriptor of the pipe that an INSERT reads its data from. Its text names it.
     source: int | None = None
+    #: The revision of the protocol that results in Native are for.
+    revision: int = 0
     user: User = ALL_RIGHTS
     tables: tuple[Table, ...] = ()
 
@@ -140,6 +144,8 @@ class Run:
         #: Whether it gives a result at all, be it an empty one; known when it has ended.
         self.gives_result = False
         self._session = session
+        self._revision = 0
+        self._columns: list[tuple[str, str]] | None = None
         self._done = threading.Event()
         self._began = time.monotonic()
 
@@ -251,9 +257,10 @@ class Run:
         """Run a statement that only reads, in the way that holds least of its result in memory."""
         text, parameters = shape.statement, self.statement.parameters
         output = shape.format or self.statement.output
+        self._revision = self.statement.revision if output.lower() == "native" else 0
         if output.lower() in _BLOCKWISE:
             with contextlib.suppress(_NotBlockwiseError):
-                self._read_blockwise(connection, text, sink)
+                self._read_blockwise(connection, shape, sink)
                 return
         else:
             redirected = shape.redirected(sink, output)
@@ -261,12 +268,12 @@ class Run:
                 result = connection.query(redirected, output, params=parameters)
                 self.counts.result_rows = result.rows_read()
                 return
-        self._write(connection.query(text, output, params=parameters), sink)
+        self._write(connection.query(text, output, params=parameters), sink, shape)
 
-    def _read_blockwise(self, connection: Any, text: bytes, sink: int) -> None:
+    def _read_blockwise(self, connection: Any, shape: Shape, sink: int) -> None:
         """Hand over a result block by block. Raises _NotBlockwiseError before anything has run."""
         try:
-            stream = connection.send_query(text, self.statement.output, params=self.statement.parameters)
+            stream = connection.send_query(shape.statement, self.statement.output, params=self.statement.parameters)
         except RuntimeError as error:
             if _NOT_BLOCKWISE in str(error):
                 raise _NotBlockwiseError from None
@@ -274,23 +281,47 @@ class Run:
         try:
             while True:
                 block = connection.streaming_fetch_result(stream)
-                self._write(block, sink)
+                self._write(block, sink, shape)
                 if block is None or block.rows_read() == 0:
                     return
         except BrokenPipeError:
             connection.streaming_cancel_query(stream)
             raise
 
-    def _write(self, result: Any, sink: int) -> None:
+    def _write(self, result: Any, sink: int, shape: Shape | None = None) -> None:
         """Write all that a result holds."""
         if result is None:
             return
-        data = memoryview(result.bytes() or b"")
+        data = memoryview(self._for_client(result.bytes() or b"", shape))
         self.counts.result_rows += result.rows_read()
         self.counts.result_bytes += len(data)
         self.gives_result |= bool(data)
         while data:
             data = data[os.write(sink, data) :]
+
+    def _for_client(self, block: bytes, shape: Shape | None) -> bytes:
+        """A block as the client's revision of the protocol has it."""
+        if not block or shape is None or not native.WITH_INFO <= self._revision < native.TOO_NEW:
+            return block
+        if self._revision >= native.WITH_ZONES and native.has_moments(block):
+            if self._columns is None:
+                self._columns = self._describe(shape)
+            block = native.with_zones(block, self._columns)
+        return native.with_info(block)
+
+    def _describe(self, shape: Shape) -> list[tuple[str, str]]:
+        """Names and types of a query's columns; none when they cannot be told apart from its session."""
+        handle = self.engine.open()
+        try:
+            if self.statement.database:
+                handle.query(f"use {quote_name(self.statement.database)}")
+            query = b"describe (\n" + shape.query + b"\n)"
+            listed = handle.query(query, "JSONCompactEachRow", params=self.statement.parameters).bytes()
+            return [(name, kind) for name, kind, *_ in map(json.loads, listed.splitlines())]
+        except RuntimeError:
+            return []
+        finally:
+            handle.close()
 
     def _refuse_writes(self, shape: Shape, kind: query_class) -> None:
         """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions."""

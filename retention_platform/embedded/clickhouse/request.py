@@ -48,6 +48,8 @@ class Asked:
 
     query: str
     query_id: str
+    #: The client's revision of the protocol.
+    revision: int
     output: str
     database: str
     settings: dict[str, str]
@@ -95,6 +97,7 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
     return Asked(
         query=parameters.get("query", ""),
         query_id=query_id or str(uuid.uuid4()),
+        revision=_number(parameters, "client_protocol_version", 0),
         output=headers.get("X-ClickHouse-Format") or parameters.get("default_format") or "TabSeparated",
         database=headers.get("X-ClickHouse-Database") or parameters.get("database") or "",
         settings=settings,

@@ -158,6 +158,7 @@ class Server:
                 parameters=asked.parameters,
                 read_only=asked.read_only,
                 source=source,
+                revision=asked.revision,
                 tables=given.tables,
                 user=user,
             )
