@@ -7,8 +7,8 @@ The suites say what ClickHouse's own Python clients may expect of a server, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-import itertools
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +16,7 @@ from typing import Any
 
 import clickhouse_connect
 import pytest
+from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.client import Client
 
 from tests.conftest import unique
@@ -78,24 +79,31 @@ class Driver:
         """The value itself, or what an awaitable comes to."""
         return self._run(answer) if inspect.isawaitable(answer) else answer
 
-    def drain(self, stream: Any, limit: int | None = None) -> list[Any]:
-        """What a stream yields, to its end or the first ``limit`` of it; closes it."""
-        if not hasattr(stream, "__aiter__") and not hasattr(stream, "__aenter__"):
-            if hasattr(stream, "__enter__"):
-                with stream:
-                    return list(itertools.islice(stream, limit))
-            return list(itertools.islice(stream, limit))
+    def drain(self, stream: Any, limit: int | None = None, meanwhile: Callable[[], Any] | None = None) -> list[Any]:
+        """What a stream yields, to its end or the first ``limit`` of it; closes it.
 
-        async def collect() -> list[Any]:
-            found: list[Any] = []
+        With ``meanwhile``: what that says after each piece, with the stream still open.
+        """
+        found: list[Any] = []
+
+        def take(piece: Any) -> bool:
+            found.append(meanwhile() if meanwhile else piece)
+            return len(found) == limit
+
+        async def collect() -> None:
             async with stream:
-                async for item in stream:
-                    found.append(item)
-                    if len(found) == limit:
+                async for piece in stream:
+                    if take(piece):
                         break
-            return found
 
-        return self._run(collect())
+        if isinstance(self.client, AsyncClient):
+            self._run(collect())
+        else:
+            with stream if hasattr(stream, "__enter__") else contextlib.nullcontext():
+                for piece in stream:
+                    if take(piece):
+                        break
+        return found
 
 
 @pytest.fixture(scope="module")
