@@ -14,6 +14,7 @@ from rich.console import Console
 
 from producer.cli import produce
 from retention_platform import __version__
+from retention_platform.embedded.clickhouse import cli as serve_cli
 from retention_platform.errors import RetentionError
 from retention_platform.ingest import rejects_cli
 from retention_platform.settings import get_settings
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(rejects_cli.app, name="rejects")
+app.add_typer(serve_cli.app, name="serve")
 
 console = Console()
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from asyncio import CancelledError
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -133,21 +133,17 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="ClickHouse over HTTP on one machine, on the chDB engine.")
-    parser.add_argument("--path", type=Path, required=True, help="data folder; made when it does not exist")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8123, help="port to listen on; 0 chooses a free one")
-    parser.add_argument("--port-file", type=Path, help="where to write the port once it answers")
-    options = parser.parse_args()
+def run(
+    path: Path, host: str, port: int, environment: Mapping[str, str] = os.environ, port_file: Path | None = None
+) -> NoReturn:
+    """Serve ``path`` as this process's only work; passwords are the environment's. Errors are one line."""
     # uvicorn stops at a signal and then raises it again: that, and one before it listens, is a clean end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    _log()
     code: object = 0
     try:
-        _log()
-        serve(options.path.resolve(), options.host, options.port, options.port_file, users_of(os.environ))
+        serve(path.resolve(), host, port, port_file, users_of(environment))
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
@@ -157,3 +153,14 @@ def main() -> None:
     sys.stderr.flush()
     # A query that will not be cancelled must not keep the process; every acknowledged insert is on disk.
     os._exit(code if isinstance(code, int) else 1)
+
+
+def main() -> None:
+    """The command line of ``python -m``, which loads nothing else of the platform."""
+    parser = argparse.ArgumentParser(description="ClickHouse over HTTP on one machine, on the chDB engine.")
+    parser.add_argument("--path", type=Path, required=True, help="data folder; made when it does not exist")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8123, help="port to listen on; 0 chooses a free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once it answers")
+    options = parser.parse_args()
+    run(options.path, options.host, options.port, port_file=options.port_file)
