@@ -1,9 +1,11 @@
+{# Two curves a row: small blocks keep them in the processor's cache, and memory low. -#}
 {{
     config(
         materialized="table",
         engine="MergeTree",
         order_by="video_id",
         settings={"index_granularity": 8},
+        query_settings={"max_block_size": 256, "max_joined_block_size_rows": 256},
     )
 }}
 

@@ -5,15 +5,9 @@ with
 
     rejected as (select * from {{ source("raw", "rejected_events") }} final),
 
-    -- Distinct events. In the order they are stored in, so that memory does not grow with them.
-    events as (
-        select distinct video_id, session_id, event_time, event_id
-        from {{ source("raw", "playback_events") }} settings optimize_distinct_in_order = 1
-    ),
-
     happened as (
         select video_id, toDate(event_time) as day, count() as events
-        from events
+        from {{ ref("stg_playback_events") }}
         group by video_id, day
     ),
 
