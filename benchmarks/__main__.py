@@ -13,6 +13,7 @@ BENCHMARKS = {
     "simulator": "Simulator",
     "embedded": "Embedded ClickHouse",
     "live": "Live layer",
+    "marts": "Marts",
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
