@@ -22,8 +22,8 @@ from retention_platform.embedded.clickhouse.names import DATABASE
 from retention_platform.embedded.clickhouse.sql import Shape, quote_name
 from retention_platform.embedded.clickhouse.users import User
 
-#: Functions that read what no grant covers.
-_FORBIDDEN = {"file"}
+#: Functions that read what no grant covers: files, and objects of this process.
+_FORBIDDEN = {"file", "python"}
 #: Table functions that read nothing but their arguments. Any query within them is in the tree too.
 _TABLE_FUNCTIONS = {
     *("numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "view", "null"),
@@ -53,6 +53,9 @@ def within_rights(
     _refuse_forbidden(tree, user)
     if user.databases is None:
         yield shape.statement
+    elif database not in (*user.databases, "default"):
+        # A name alone would mean a table of it, unseen by what looks at names.
+        raise _denied(f"SELECT ON {database}.*")
     elif tree[0][1] in _SELECTS:
         with _as_view(handle, owner, user, shape, parameters) as statement:
             yield statement

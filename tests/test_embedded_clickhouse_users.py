@@ -1,0 +1,211 @@
+"""Who may do what on the embedded server: readers against everything that might let them do more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from retention_platform.embedded.clickhouse import running
+
+# One client: each new one reads all of the machine's certificates.
+HTTP = httpx.Client(timeout=60)
+BI, API = ("bi", "for bi"), ("api", "for api")
+SETUP = (
+    "create database marts",
+    "create database raw",
+    "create table marts.t (a Int32, b String) engine = MergeTree order by a",
+    "insert into marts.t values (1, 'one'), (2, 'two')",
+    "create table raw.t (a Int32) engine = MergeTree order by a",
+    "insert into raw.t values (41)",
+    "create table raw.j (k Int32, v Int32) engine = Join(any, left, k)",
+    "insert into raw.j values (1, 41)",
+    "create dictionary raw.d (a Int32, v Int32 default 0) primary key a "
+    "source(clickhouse(query 'select 1 as a, 41 as v')) lifetime(0) layout(flat())",
+    "create view marts.through as select * from raw.t",
+    "create view marts.on_purpose definer = default sql security definer as select a + 1 as a from raw.t",
+    "create table marts.buffer as raw.t engine = Buffer('raw', 't', 1, 10, 100, 10, 100, 10, 100)",
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    passwords = {"CLICKHOUSE_BI_PASSWORD": BI[1], "CLICKHOUSE_API_PASSWORD": API[1]}
+    with running(tmp_path_factory.mktemp("users") / "data", password="mine", **passwords) as server:
+        for statement in SETUP:
+            answer = ask(server.url, ("default", "mine"), statement)
+            assert answer.status_code == 200, answer.text
+        yield server.url
+
+
+def ask(url: str, user: tuple[str, str], statement: str, **parameters: str) -> httpx.Response:
+    return HTTP.post(url, content=statement, params=parameters, auth=user)
+
+
+def code(answer: httpx.Response) -> str | None:
+    return answer.headers.get("X-ClickHouse-Exception-Code")
+
+
+def test_each_user_has_a_password_of_its_own(url: str) -> None:
+    for user in (("default", "mine"), BI, API):
+        assert ask(url, user, "select 1").text == "1\n"
+        assert code(ask(url, (user[0], "another"), "select 1")) == "516"
+    assert code(ask(url, ("root", "mine"), "select 1")) == "516"
+
+
+def test_a_reader_without_a_password_does_not_exist_beside_one_with(tmp_path: Path) -> None:
+    with running(tmp_path / "data", password="mine") as server:
+        for name in ("api", "bi"):
+            assert code(ask(server.url, (name, ""), "select 1")) == "516"
+
+
+@pytest.mark.parametrize("user", [BI, API], ids=["bi", "api"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into marts.t values (3, 'three')",
+        "insert into marts.t select 3, 'three'",
+        "insert into function file('/tmp/never', 'CSV', 'a Int8') values (1)",
+        "create table marts.mine (a Int8) engine = Memory",
+        "create temporary table mine (a Int8)",
+        "drop table marts.t",
+        "alter table marts.t delete where 1",
+        "truncate table marts.t",
+        "optimize table marts.t",
+        "set max_threads = 1",
+        "set readonly = 0",
+        "use raw",
+        "kill query where 1",
+        "system flush logs",
+        "grant select on *.* to bi",
+        "select 1 into outfile '/tmp/never'",
+        "select 1 settings readonly = 0",
+        "select * from file('/etc/hostname', 'LineAsString')",
+        "select file('/etc/hostname')",
+        "select (select FILE('/etc/hostname'))",
+        "with `file`('/etc/hostname') as f select f",
+        "select * from url('http://127.0.0.1:1/', 'LineAsString')",
+        "select * from remote('127.0.0.1', raw.t)",
+        "select * from executable('id', 'TSV', 'a String')",
+        "select * from Python(os)",
+        "select * from sqlite('/etc/passwd', 't')",
+        "select 1; drop table marts.t",
+    ],
+)
+def test_a_reader_cannot_write_nor_reach_out_of_the_engine(url: str, user: tuple[str, str], statement: str) -> None:
+    for session in ({}, {"session_id": "mine"}):
+        answer = ask(url, user, statement, **session)
+        assert code(answer) in ("164", "497", "228", "62"), answer.text
+    assert ask(url, ("default", "mine"), "select count() from marts.t").text == "2\n"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select * from raw.t",
+        "select a from marts.t union all select a from raw.t",
+        "with stolen as (select a from raw.t) select * from stolen",
+        "select (select max(a) from raw.t)",
+        "select throwIf((select max(a) from raw.t) = 41, 'told by an error')",
+        "select * from marts.t where a in (select a from raw.t)",
+        "select 41 in raw.t",
+        "select * from marts.t join raw.t using a",
+        "select * from merge('raw', '.*')",
+        "select * from merge(currentDatabase(), 't')",
+        "select * from view(select * from raw.t)",
+        "select * from viewExplain('EXPLAIN', '', (select * from raw.t))",
+        "select * from mergeTreeIndex('raw', 't')",
+        "select * from loop('raw', 't')",
+        "select * from dictionary('raw.d')",
+        "select * from raw.d",
+        "select dictGet('raw.d', 'v', toUInt64(1))",
+        "select joinGet('raw.j', 'v', toInt32(1))",
+        "select * from marts.through",
+        "select * from marts.buffer",
+        "select hasColumnInTable('raw', 't', 'a')",
+        "select * from system.processes",
+        "select * from system.query_log",
+        "select * from SYSTEM.query_log",
+        "select * from system.`query_log`",
+        "select * from _embedded.query_log",
+        "select * from merge('system', 'query_log')",
+        "describe table raw.t",
+        "describe (select * from raw.t)",
+        "show tables from raw",
+        "show create table raw.t",
+        "exists raw.t",
+        "show processlist",
+        "show grants",
+        "show users",
+        "explain select * from raw.t",
+        "explain estimate select * from raw.t",
+        "check table raw.t",
+    ],
+)
+def test_bi_reads_nothing_of_other_databases(url: str, statement: str) -> None:
+    answer = ask(url, BI, statement)
+    assert answer.status_code != 200, answer.text
+    assert "41" not in answer.text.replace(statement, "").replace("= 41", "").replace("41_UInt8", "")
+    assert "told by an error" not in answer.text.replace(statement, "")
+
+
+def test_names_of_other_databases_are_not_shown_to_bi(url: str) -> None:
+    for table in ("tables", "columns"):
+        assert ask(url, BI, f"select distinct database from system.{table}").text == "marts\n"
+    assert ask(url, BI, "select name from system.databases").text == "marts\n"
+    assert ask(url, BI, "show databases").text == "marts\n"
+    assert ask(url, BI, "select table_schema from information_schema.tables where table_schema = 'raw'").text == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["select", "filter", "additional_result_filter", "order", "sort", "url_base", "format_schema"]
+)
+def test_no_setting_carries_an_expression_past_the_rights_of_bi(url: str, name: str) -> None:
+    assert code(ask(url, BI, "select a from marts.t", **{name: "(select max(a) from raw.t)"})) == "164"
+    assert ask(url, BI, f"select a from marts.t settings {name} = '(select max(a) from raw.t)'").status_code != 200
+
+
+@pytest.mark.parametrize("database", ["raw", "system", "_embedded"])
+def test_another_current_database_gives_bi_no_more(url: str, database: str) -> None:
+    for statement in ("select * from t", "select * from query_log", "show tables", "describe t"):
+        assert ask(url, BI, statement, database=database).status_code != 200
+
+
+def test_a_name_that_comes_as_a_parameter_gives_bi_no_more(url: str) -> None:
+    whole = {"param_t": "system.query_log"}
+    assert ask(url, BI, "select * from {t:Identifier}", **whole).status_code != 200
+    parts = {"param_d": "system", "param_t": "query_log"}
+    assert ask(url, BI, "select * from {d:Identifier}.{t:Identifier}", **parts).status_code != 200
+    other = {"param_d": "raw", "param_t": "t"}
+    assert ask(url, BI, "select * from {d:Identifier}.{t:Identifier}", **other).status_code != 200
+    own = {"param_d": "marts", "param_t": "t"}
+    assert ask(url, BI, "select count() from {d:Identifier}.{t:Identifier}", **own).text == "2\n"
+
+
+def test_bi_reads_its_own_database_as_anybody(url: str) -> None:
+    assert ask(url, BI, "select b from t order by a desc").text == "two\none\n"
+    assert ask(url, BI, "select a from marts.on_purpose").text == "42\n"
+    assert ask(url, BI, "select a, count() from t group by a with totals order by a").text == "1\t1\n2\t1\n\n0\t2\n"
+    parameters = {"param_a": "2", "param_b": "it's \\ {x}"}
+    assert ask(url, BI, "select a, {b:String} from t where a = {a:Int32}", **parameters).text == "2\tit\\'s \\\\ {x}\n"
+    assert ask(url, BI, "select a from t order by a format JSONCompact").json()["data"] == [[1], [2]]
+    assert ask(url, BI, "show tables like 't'").text == "t\n"
+    assert ask(url, BI, "describe t").text.startswith("a\tInt32")
+    assert ask(url, BI, "exists marts.t").text == "1\n"
+    assert "MergeTree" in ask(url, BI, "show create table t").text
+    assert ask(url, BI, "select count() from numbers(10)").text == "10\n"
+    assert ask(url, BI, "select 1", max_threads="1", max_execution_time="5").text == "1\n"
+
+
+def test_api_reads_all_databases(url: str) -> None:
+    assert ask(url, API, "select a from raw.t").text == "41\n"
+    assert ask(url, API, "select name from system.tables where database = 'raw' and name = 't'").text == "t\n"
+
+
+def test_nothing_of_a_reader_s_statement_is_left_behind(url: str) -> None:
+    for statement in ("select * from marts.t", "select * from raw.t", "select nothing from marts.t"):
+        ask(url, BI, statement)
+    listed = ask(url, ("default", "mine"), "select name from system.tables where database = '_embedded' order by name")
+    assert listed.text.split() == ["processes", "query_log"]
