@@ -122,10 +122,8 @@ def test_long_lists_of_parameters_arrive(connect: Callable[..., Driver], form: b
 
 
 def test_a_statement_of_megabytes_is_read(driver: Driver) -> None:
-    text = "é" * 1_500_000
-    assert driver.query(f"select length('{text}')", settings={"max_query_size": 10_000_000}).result_rows == [
-        (3_000_000,)
-    ]
+    text = "é" * 400_000
+    assert driver.query(f"select length('{text}')", settings={"max_query_size": 10_000_000}).result_rows == [(800_000,)]
     with pytest.raises(DatabaseError) as error:
         driver.query(f"select length('{text}')")
     assert error.value.code == 62
@@ -311,7 +309,7 @@ ERRORS = [
     ("select not_there from system.one", 47, "UNKNOWN_IDENTIFIER"),
     ("select not_there(1)", 46, "UNKNOWN_FUNCTION"),
     ("selec 1", 62, "SYNTAX_ERROR"),
-    ("select 1 format Nothing", 73, "UNKNOWN_FORMAT"),
+    ("select * from format(Nothing, 'x')", 73, "UNKNOWN_FORMAT"),
     ("select throwIf(1, 'my words')", 395, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
     ("select 1 settings max_rows_to_read = 1, not_a_setting = 1", 115, "UNKNOWN_SETTING"),
     (

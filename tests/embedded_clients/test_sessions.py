@@ -154,9 +154,9 @@ def test_frames_and_arrow_are_streamed_too(driver: Driver) -> None:
 
 
 def test_a_stream_left_early_harms_nobody(driver: Driver) -> None:
-    for _ in range(5):
+    for _ in range(3):
         stream = driver.query_rows_stream(
-            "select number, repeat('x', 10000) from numbers(100000)", settings={"max_block_size": 1000}
+            "select number, repeat('x', 1000) from numbers(100000)", settings={"max_block_size": 1000}
         )
         assert len(driver.drain(stream, limit=1000)) == 1000
         assert driver.query("select 1").result_rows == [(1,)]

@@ -146,7 +146,7 @@ def test_moments_keep_their_time_zone(client: Client, table: Callable[..., str],
 
 
 def test_a_query_may_be_read_in_another_time_zone(client: Client) -> None:
-    query = "select toDateTime('2024-01-01 12:00:00', 'UTC')"
+    query = f"select toDateTime({int(datetime(2024, 1, 1, 12, tzinfo=timezone.utc).timestamp())})"
     (found,) = client.query(query, query_tz="Asia/Tokyo").result_rows[0]
     assert found == datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
     assert found.tzinfo is not None
