@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.dbt_support import Chain
+from tests.live_oracle import HOUR_MS, Event, assert_live, concurrency, curve, viewers_now
 
 if TYPE_CHECKING:
     from tests.conftest import Warehouse
-
-HOUR_MS = 3_600_000
-STOPS = {"pause", "ended", "exit", "error"}
-
-Event = dict[str, Any]
 
 
 @pytest.fixture
@@ -69,77 +62,6 @@ def events_around(now_ms: int, seed: int) -> list[Event]:
     return events
 
 
-def played(event: Event) -> tuple[int, int, Fraction] | None:
-    """The valid interval of an event by its own words, clipped, and its length on the clock in milliseconds."""
-    if "played_from_ms" not in event:
-        return None
-    start, end, rate = event["played_from_ms"], event["played_to_ms"], Fraction(str(event["playback_rate"]))
-    duration = event.get("duration_ms", 604_800_000)
-    if not 0 <= start < end or start >= duration or end > duration + 1000 or end - start > HOUR_MS * rate:
-        return None
-    end = min(end, duration)
-    return start, end, (end - start) / rate
-
-
-def concurrency(events: list[Event], now_ms: int) -> dict[tuple[int, str], int]:
-    seen: dict[tuple[int, str], set[str]] = defaultdict(set)
-    for event in events:
-        interval = played(event)
-        if interval is None or event["event_time"] < now_ms - 3 * HOUR_MS:
-            continue
-        tick = math.ceil((event["event_time"] - interval[2]) / 10_000)
-        while tick * 10_000 < event["event_time"]:
-            seen[tick * 10, event["video_id"]].add(event["session_id"])
-            tick += 1
-    first, last = now_ms // 1000 - 3600, now_ms // 1000
-    return {(at, video): len(sessions) for (at, video), sessions in seen.items() if first < at <= last}
-
-
-def curve(events: list[Event], now_ms: int) -> dict[tuple[str, int], tuple[int, int]]:
-    seconds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for event in events:
-        interval = played(event)
-        if interval is not None and event["event_time"] > now_ms - HOUR_MS:
-            start, end, _ = interval
-            seconds[event["video_id"]][event["session_id"]] |= {
-                s for s in range(start // 1000, end // 1000 + 1) if start <= 1000 * s < end
-            }
-    found = {}
-    for video, sessions in seconds.items():
-        for second in range(max((max(watched, default=0) for watched in sessions.values()), default=0) + 1):
-            watching = sum(second in watched for watched in sessions.values())
-            found[video, second] = (len(sessions), watching)
-    return found
-
-
-def viewers_now(events: list[Event], now_ms: int) -> dict[str, int]:
-    last: dict[tuple[str, str], Event] = {}
-    for event in sorted(events, key=lambda e: (e["event_time"], uuid.UUID(e["event_id"]))):
-        if event["event_time"] > now_ms - 30_000:
-            last[event["video_id"], event["session_id"]] = event
-    found: dict[str, int] = defaultdict(int)
-    for (video, _), event in last.items():
-        found[video] += event["event_type"] not in STOPS
-    return {video: viewers for video, viewers in found.items() if viewers}
-
-
-def assert_live(chain: Chain, events: list[Event], now_ms: int) -> None:
-    live = {
-        (int(at), video): viewers
-        for at, video, viewers in chain.ask("select toUnixTimestamp(at), video_id, viewers from live.concurrency")
-    }
-    wanted = concurrency(events, now_ms)
-    # The first and last instants of the hour come and go while the test runs.
-    stable = {key for key in live.keys() | wanted.keys() if now_ms // 1000 - 3500 < key[0] < now_ms // 1000 - 20}
-    assert {key: live.get(key) for key in stable} == {key: wanted.get(key) for key in stable}
-    assert {
-        (video, second): (views, watching)
-        for video, second, views, watching in chain.ask(
-            "select video_id, second, views, watching_views from live.retention_curve"
-        )
-    } == curve(events, now_ms)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_live_tables_equal_a_recomputation_however_the_events_came(chain: Chain, seed: int) -> None:
     now_ms = int(time.time() * 1000)
@@ -152,7 +74,7 @@ def test_the_live_tables_equal_a_recomputation_however_the_events_came(chain: Ch
         chain.send_events(batch)
     assert chain.client.command("select count() from raw.rejected_events") == 0
     assert len(curve(events, now_ms)) > 200 and len(concurrency(events, now_ms)) > 100, "the seed tests too little"
-    assert_live(chain, events, now_ms)
+    assert_live(chain.ask, events, now_ms)
 
 
 def test_who_watches_now_is_who_played_lately_and_did_not_stop(chain: Chain) -> None:

@@ -29,6 +29,8 @@ log = logging.getLogger("retention.ingest")
 
 Place = tuple[str, int]
 
+#: After so long without an answer a commit is asked for again.
+COMMIT_SECONDS = 10.0
 #: Batches inserted at the same time, of different partitions.
 PARALLEL_INSERTS = 2
 
@@ -94,6 +96,8 @@ class Ingest:
         self._broker_is_away = False
         self._clickhouse = Waiting()
         self._lag_told_at = 0.0
+        #: The answer to the commit that was asked for last, once it is there.
+        self._committed: list[KafkaError | None] = []
         self.stored = 0
 
     def stop(self) -> None:
@@ -116,6 +120,7 @@ class Ingest:
                 "queued.max.messages.kbytes": 64 * 1024,
                 "fetch.wait.max.ms": 100,
                 "error_cb": self._on_error,
+                "on_commit": self._on_commit,
                 "log_level": 0,
             }
         )
@@ -233,10 +238,12 @@ class Ingest:
     def _turn(self, consumer: Consumer, pool: ThreadPoolExecutor, now: float, *, everything: bool) -> None:
         """Commit what was inserted and what is inserted next, in one commit, and hand the next batches over.
 
-        Until the commit is through nothing is inserted: its metadata is the intent that a crash is healed by.
+        Until the commit is through nothing is inserted: its metadata is the intent that a crash is healed by. What is
+        read meanwhile goes into new batches, since a range that was announced must stay as it is.
         """
         marks: list[tuple[Assigned, TopicPartition]] = []
-        landed, starting = [], []
+        landed: list[tuple[Assigned, Batch]] = []
+        starting: list[tuple[Assigned, Batch]] = []
         for assigned in list(self._ours.values()):
             if assigned.flying is not None:
                 if assigned.done is None or not assigned.done.done():
@@ -251,6 +258,8 @@ class Ingest:
             due = not assigned.lost and (batch.is_due(now, self._limits) or (everything and batch.is_whole()))
             if due:
                 starting.append((assigned, batch))
+                assigned.filling = Batch(batch.topic, batch.partition, batch.range_end, now)
+                assigned.rewound = False
             if due or assigned.flying is not None:
                 marks.append((assigned, self._mark(batch, batch.range_end if due else None)))
         if not marks or not self._commit(consumer, marks):
@@ -263,7 +272,6 @@ class Ingest:
             if assigned.lost:
                 continue
             assigned.flying = batch
-            assigned.filling = Batch(batch.topic, batch.partition, batch.range_end, now)
             assigned.done = pool.submit(self._insert, assigned, batch)
 
     def _insert(self, assigned: Assigned, batch: Batch) -> bool:
@@ -313,24 +321,34 @@ class Ingest:
             places = [place for assigned, place in marks if not assigned.lost]
             if not places:
                 return False
-            try:
-                results = consumer.commit(offsets=places, asynchronous=False)
-                failed = [place.error for place in results if place.error is not None]
-                if failed:
-                    raise KafkaException(failed[0])
-            except KafkaException as error:
-                if error.args[0].code() in _FENCED:
-                    log.warning("partitions were taken over by another ingest; leaving the batch to it")
-                    self._abandon(list(self._ours))
-                    return False
-                pause = waiting.pause(str(broker_away(self._settings, error)))
-                if self._stopping.is_set():
-                    self._abandon(list(self._ours))
-                    return False
-                self._idle(consumer, pause)
-                continue
-            waiting.over()
-            return True
+            error = self._commit_once(consumer, places)
+            if error is None:
+                waiting.over()
+                return True
+            if error.code() in _FENCED:
+                log.warning("partitions were taken over by another ingest; leaving the batch to it")
+                self._abandon(list(self._ours))
+                return False
+            pause = waiting.pause(str(broker_away(self._settings, KafkaException(error))))
+            if self._stopping.is_set():
+                self._abandon(list(self._ours))
+                return False
+            self._idle(consumer, pause)
+
+    def _commit_once(self, consumer: Consumer, places: list[TopicPartition]) -> KafkaError | None:
+        """Ask for one commit, and go on reading until it is answered: a wait within librdkafka would keep the group's
+        own news from us, for which the commit may be waiting.
+        """
+        self._committed.clear()
+        try:
+            consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            failure: KafkaError = error.args[0]
+            return failure
+        deadline = time.monotonic() + COMMIT_SECONDS
+        while not self._committed and time.monotonic() < deadline:
+            self._take(consumer, consumer.consume(1000, timeout=0.005))
+        return self._committed[0] if self._committed else KafkaError(KafkaError._TIMED_OUT)
 
     def _idle(self, consumer: Consumer, seconds: float) -> None:
         """Wait without reading more, but polling, so that the group does not take us for dead."""
@@ -351,13 +369,29 @@ class Ingest:
     # -- librdkafka's callbacks, called inside consume() and poll()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        starts = []
-        for place in consumer.committed(partitions, timeout=10):
-            low, _ = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=10)
-            start = where_to_start(self._log_ids[place.topic], low, place.offset, place.metadata)
+        starts = self._starts(consumer, partitions)
+        for place, start in starts:
             self._ours[place.topic, place.partition] = Assigned(_batch(place, start))
-            starts.append(TopicPartition(place.topic, place.partition, start.offset))
-        consumer.assign(starts)
+        consumer.assign([TopicPartition(place.topic, place.partition, start.offset) for place, start in starts])
+
+    def _starts(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[tuple[TopicPartition, Start]]:
+        """Where each partition is read from, as soon as the broker tells; none when stopped before it did."""
+        waiting = Waiting()
+        while not self._stopping.is_set():
+            try:
+                starts = []
+                for place in consumer.committed(partitions, timeout=10):
+                    if place.error is not None:
+                        raise KafkaException(place.error)
+                    low, _ = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=10)
+                    log_id = self._log_ids[place.topic]
+                    starts.append((place, where_to_start(log_id, low, place.offset, place.metadata)))
+            except KafkaException as error:
+                self._stopping.wait(waiting.pause(str(broker_away(self._settings, error))))
+                continue
+            waiting.over()
+            return starts
+        return []
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         # What was read and not inserted is not committed either: the next owner reads it again. What is being
@@ -370,6 +404,10 @@ class Ingest:
             if assigned is not None:
                 assigned.lost = True
                 self._metrics.behind(*place, None)
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        failed = [place.error for place in places or () if place.error is not None]
+        self._committed.append(error or (failed[0] if failed else None))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._broker_is_away:
