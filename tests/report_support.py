@@ -10,9 +10,9 @@ from tests.api_support import START_MS, describe, watch
 
 #: Texts that take effect where they are not escaped. Each has a mark of its own, so that it is found again.
 ATTACKS = {
-    "script": "<script>window.hacked=1</script>",
-    "image": '<img src=x onerror="window.hacked=2">',
-    "attribute": '" onmouseover="window.hacked=3" x=\'',
+    "script": "<script>document.title=1</script>",
+    "image": '<img src=x onerror="document.title=2">',
+    "attribute": '" onmouseover="document.title=3" x=\'',
     "element": "</title></h1></td></bdi></script></svg><h1 id=stolen>stolen</h1>",
     "comment": "<!-- --><!--> <b>bold</b> ]]> <![CDATA[ x",
     "entity": "&lt;b&gt; &amp;lt; &#60;i&#62; &copy",

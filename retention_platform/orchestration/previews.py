@@ -34,7 +34,8 @@ PREVIEWS: Mapping[str, str] = {
     f"from marts.retention_curve where video_id = ({_MOST_VIEWED}) order by second",
     "dropoff_points": "select video_id, start_second, end_second, severity, excess_points, q_value "
     f"from marts.dropoff_points order by excess_points desc, video_id, start_second limit {ROWS}",
-    "key_moments": f"select * from marts.key_moments order by video_id, start_second limit {ROWS}",
+    "key_moments": "select video_id, kind, start_second, end_second, magnitude, confidence, views_lost "
+    f"from marts.key_moments order by video_id, start_second limit {ROWS}",
     "engagement_daily": "select day, sum(views) as views, sum(watch_time_s) as watch_time_s "
     "from marts.engagement_daily group by day order by day desc limit 28",
     "engagement_by_segment": "select dimension, value, views, share_of_views, completion_rate "

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from retention_platform.errors import RetentionError
-from retention_platform.report import words
+from retention_platform.report import moments, words
 from retention_platform.report.model import (
     Bars,
     Block,
@@ -24,10 +24,10 @@ from retention_platform.report.model import (
     Table,
     Text,
     Untrusted,
+    number,
 )
 from retention_platform.report.queries import Ask, Row, Rows, marts_there, require
 from retention_platform.report.reasons import SUFFICIENT_VIEWS
-from retention_platform.report.video import number, stretch
 
 WEEK = timedelta(days=7)
 #: Videos, movers and dropoffs told.
@@ -263,7 +263,7 @@ def _dropoffs(rows: Sequence[Row]) -> list[Block]:
     for row in rows:
         excess: Inline = number(row["excess_points"], words.decimal)
         ending = " points of all views more than expected" + (" (tentative)" if row["tentative"] else "")
-        items.append((_named(row), ", ", *stretch(row), ": ", excess, ending))
+        items.append((_named(row), ", ", *moments.stretch(row), ": ", excess, ending))
     return [*blocks, Bullets(items)]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from retention_platform.report.untrusted import MAX_LENGTH
+from retention_platform.report.words import NOTHING
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Number:
 
     value: float | None
     text: str
+
+
+#: How a figure is put.
+Say = Callable[[float], str]
+
+
+def number(value: Any, say: Say) -> Number:
+    """A figure as the mart gave it; a dash where there is nothing to say."""
+    return Number(None, NOTHING) if value is None else Number(value, say(value))
 
 
 Inline = str | Untrusted | Strong | Number

@@ -6,35 +6,43 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from retention_platform.report import words
-from retention_platform.report.model import Block, Bullets, Heading, Mark, Number, Paragraph, Strong, Text, Untrusted
+from retention_platform.report.model import (
+    Block,
+    Bullets,
+    Heading,
+    Inline,
+    Mark,
+    Number,
+    Paragraph,
+    Strong,
+    Text,
+    Untrusted,
+    number,
+)
 from retention_platform.report.queries import Row
 from retention_platform.report.reasons import MOMENTS_MIN_VIEWS, TENTATIVE_BELOW_VIEWS
 
 if TYPE_CHECKING:
     from retention_platform.report.facts import Facts
 
-#: What each kind says about its stretch.
-_KINDS = {
-    "intro": "the intro",
-    "outro": "the outro",
-    "spike": "is watched again more than what is around it",
-    "dip": "is skipped more than what is around it",
-    "top_moment": "holds viewers best: they leave at less than half the usual rate",
-}
 #: Kinds that are marked in the picture; the intro and the outro are where every video has them.
 _MARKED = ("spike", "dip", "top_moment")
-
-
-def kind_of(row: Row) -> str:
-    """The kind, spelled as an identifier."""
-    return str(row["kind"]).replace(" ", "_")
 
 
 def marks(rows: Sequence[Row]) -> list[Mark]:
     """What the picture marks."""
     return [
-        Mark(int(row["start_second"]), int(row["end_second"]), kind_of(row)) for row in rows if kind_of(row) in _MARKED
+        Mark(int(row["start_second"]), int(row["end_second"]), str(row["kind"]))
+        for row in rows
+        if row["kind"] in _MARKED
     ]
+
+
+def stretch(row: Row) -> Text:
+    """From when to when, and the chapter. ``end_second`` is the first second after it."""
+    start, end, chapter = int(row["start_second"]), int(row["end_second"]), row.get("chapter")
+    when = Strong(f"{words.position(start)} to {words.position(end)}")
+    return (when, " in chapter ", Untrusted(str(chapter))) if chapter else (when,)
 
 
 def section(facts: Facts) -> list[Block]:
@@ -45,24 +53,36 @@ def section(facts: Facts) -> list[Block]:
     if not facts.moments:
         few = f": they are looked for from {MOMENTS_MIN_VIEWS} views on" if facts.views < MOMENTS_MIN_VIEWS else ""
         return [*blocks, Paragraph((f"No key moments{few}.",))]
-    items = [_told(row) for row in facts.moments]
-    if any(row.get("tentative") for row in facts.moments):
+    items: list[Text] = [(*stretch(row), ": ", *_told(row), ".") for row in facts.moments]
+    if any(row["tentative"] for row in facts.moments):
         items.append((f"Tentative, since there are fewer than {TENTATIVE_BELOW_VIEWS} views: likely, not certain.",))
     return [*blocks, Bullets(items)]
 
 
 def _told(row: Row) -> Text:
-    start, end, kind = int(row["start_second"]), int(row["end_second"]), kind_of(row)
-    chapter: Text = (" in chapter ", Untrusted(str(row["chapter"]))) if row.get("chapter") else ()
-    magnitude = row.get("magnitude")
-    lost: Text = ()
-    if kind in ("intro", "outro") and magnitude is not None:
-        lost = (", which loses ", Number(magnitude, words.share(magnitude)), " of views")
-    return (
-        Strong(f"{words.position(start)} to {words.position(end)}"),
-        *chapter,
-        f": {_KINDS.get(kind, kind.replace('_', ' '))}",
-        *lost,
-        " (not confirmed by resampling)" if row.get("confirmed") is False else "",
-        ".",
-    )
+    """What the moment is, by its kind; magnitudes are points, a hundredth of what the level is a share of."""
+    level, points = number(row["level"], words.share), number(row["magnitude"], words.decimal)
+    at = f"most at {words.position(row['peak_second'])}" if row.get("peak_second") is not None else "most"
+    kind = str(row["kind"])
+    if kind == "intro":
+        watching: Text = (", and ", level, " are watching at 0:30") if level.value is not None else ()
+        return ("the intro loses ", points, " points of all views", *_between(row), *watching)
+    if kind == "outro":
+        return ("the outro loses ", points, " points of all views", *_between(row), ", and ", level, " watch the end")
+    if kind == "spike":
+        return (f"watched again, {at}: the rewatch ratio is ", level, ", ", *_above(points, row))
+    if kind == "dip":
+        return (f"skipped, {at}: the skip rate is ", level, ", ", *_above(points, row))
+    if kind == "top_moment":
+        saved: Text = (points, " points of all views", *_between(row), " more stay than at the video's median rate")
+        return ("holds viewers best: ", *saved)
+    return (kind.replace("_", " "), ", ", points, " points", *_between(row))
+
+
+def _above(points: Number, row: Row) -> Text:
+    return (points, " points", *_between(row), " above what is around it")
+
+
+def _between(row: Row) -> tuple[Inline, ...]:
+    low, high = (number(row[name], words.decimal) for name in ("magnitude_low", "magnitude_high"))
+    return (" (95 % interval ", low, " to ", high, ")") if low.value is not None and high.value is not None else ()

@@ -13,6 +13,7 @@ import unicodedata
 MAX_LENGTH = 256
 #: Joiners that Indic scripts and emoji are spelled with; every other invisible sign goes: it hides text or turns it.
 _JOINERS = "\u200c\u200d"
+_REPLACED = "\ufffd"
 
 # What a Markdown viewer may make something of although every sign is escaped, because it looks for it in the text and
 # not in the source. A text with such a thing in it is shown as code, where it is left alone.
@@ -31,9 +32,12 @@ _MEANT = re.compile(r"([!#*+=\[\\\]^_`{|}~]|(?<!\w)-|-(?!\w)|^:|(?<=^\d)[.)]|(?<
 
 
 def plain(text: str, limit: int = MAX_LENGTH) -> str:
-    """One line without control signs, signs that turn the direction, or invisible ones, cut to ``limit`` characters."""
+    """One line without control signs, signs that turn the direction, or invisible ones, cut to ``limit`` characters.
+
+    A text of which nothing can be seen is one sign that can.
+    """
     kept = "".join(_kept(sign) for sign in text)
-    line = " ".join(kept.split())
+    line = " ".join(kept.split()) or (_REPLACED if text else "")
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -43,7 +47,7 @@ def _kept(sign: str) -> str:
         return " "
     if category == "Cf" and sign not in _JOINERS:
         return ""
-    return "\ufffd" if category == "Cs" else sign
+    return _REPLACED if category == "Cs" else sign
 
 
 def markdown(text: str, limit: int = MAX_LENGTH) -> str:

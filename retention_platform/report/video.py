@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +19,12 @@ from retention_platform.report.model import (
     Mark,
     Number,
     Paragraph,
+    Say,
     Strong,
     Table,
     Text,
     Untrusted,
+    number,
 )
 from retention_platform.report.queries import Row
 from retention_platform.report.reasons import (
@@ -33,8 +35,6 @@ from retention_platform.report.reasons import (
     without_dropoffs,
     without_views,
 )
-
-Say = Callable[[float], str]
 
 #: The headline figures: name, column of marts.engagement_summary, how it is put, and how a median of it is.
 FIGURES: Sequence[tuple[str, str, Say, Say | None]] = (
@@ -87,11 +87,6 @@ _DEFINITIONS = (
         "loses viewers. Low from 2 points, medium from 5, high from 10.",
     ),
 )
-
-
-def number(value: Any, say: Say) -> Number:
-    """A figure as the mart gave it; a dash where there is nothing to say."""
-    return Number(None, words.NOTHING) if value is None else Number(value, say(value))
 
 
 def document(facts: Facts, made_at: datetime) -> Document:
@@ -243,18 +238,6 @@ def _curve(facts: Facts) -> list[Block]:
     return [*blocks, Table([*columns, "Against similar videos"] if relative else columns, rows)]
 
 
-def chapter(title: str | None) -> Text:
-    """The chapter as part of a sentence; nothing outside chapters."""
-    return (" in chapter ", Untrusted(title)) if title else ()
-
-
-def stretch(row: Mapping[str, Any]) -> Text:
-    """From when to when, and the chapter."""
-    start, end = int(row["start_second"]), int(row["end_second"])
-    # The end is the first second after it.
-    return (Strong(f"{words.position(start)} to {words.position(end)}"), *chapter(row.get("chapter")))
-
-
 def _dropoffs(facts: Facts) -> list[Block]:
     blocks: list[Block] = [Heading("Where people leave")]
     if not facts.dropoffs:
@@ -264,7 +247,7 @@ def _dropoffs(facts: Facts) -> list[Block]:
     for row in facts.dropoffs:
         items.append(
             (
-                *stretch(row),
+                *moments.stretch(row),
                 f", {row['severity']}: ",
                 number(row["views_lost"], words.count),
                 " of ",
