@@ -241,6 +241,9 @@ async def _read(request: Request, asked: Asked) -> _Given:
     """The statement, from the URL and the body joined, as far as it must be known to begin. Raises EngineError."""
     text = bytearray(f"{asked.query}\n".encode("utf-8", "surrogateescape") if asked.query.strip() else b"")
     pieces = _plain(request.stream(), asked, request.headers.get("Content-Encoding", ""))
+    insert = insert_of(bytes(text))
+    if insert is not None:
+        return _Given(bytes(text), insert, pieces)
     async for piece in pieces:
         text += piece
         if len(text) >= MAX_INSERT_TEXT:
