@@ -64,6 +64,19 @@ def rewatch(video_id: str, number: int, start: float, end: float, duration: floa
     }
 
 
+def week_before(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same sessions as others that were watched seven days earlier."""
+    return [
+        {
+            **event,
+            "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, event["event_id"])),
+            "event_time": event["event_time"] - 7 * 86_400_000,
+            "session_id": f"before-{event['session_id']}",
+        }
+        for event in events
+    ]
+
+
 def everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Events and descriptions: a video with a cliff among similar ones, one of each attack, and empty ones."""
     rng, events, videos = random.Random(11), [], []
@@ -89,6 +102,12 @@ def everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for viewer in range(30 + number):
             events += watched(f"peer-{number}", viewer, rng.randrange(1, 180 + 5 * number), 180 + 5 * number)
         videos.append(describe(f"peer-{number}", title=f"Peer {number}", duration_ms=(180 + 5 * number) * 1000))
+    for viewer in range(40):
+        events += week_before(watched("peer-0", viewer, 20 + viewer, 180)) if viewer < 12 else []
+        events += week_before(watched("faded", viewer, rng.randrange(5, 190), 190))
+    videos.append(describe("faded", duration_ms=190_000))
+    beyond = {**rewatch("cliff", 2, 150, 190, 200), "played_to_ms": 400_000}
+    events += [beyond, events[0], events[0]]
     for number, (name, attack) in enumerate(ATTACKS.items()):
         for viewer in range(1 + number % 3):
             events += watched(f"attack {name}", viewer, 5 + number, 60)
