@@ -108,13 +108,17 @@ def everything() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     videos.append(describe("faded", duration_ms=190_000))
     beyond = {**rewatch("cliff", 2, 150, 190, 200), "played_to_ms": 400_000}
     events += [beyond, events[0], events[0]]
-    for number, (name, attack) in enumerate(ATTACKS.items()):
+    attacks = [attack[:1000] for attack in ATTACKS.values()]
+    for number in range(0, len(attacks), 4):
+        title, category, *titles = attacks[number : number + 4]
         for viewer in range(1 + number % 3):
-            events += watched(f"attack {name}", viewer, 5 + number, 60)
-        chapters = [{"start_ms": 0, "title": attack[:1000]}, {"start_ms": 30_000, "title": attack[:1000]}]
-        videos.append(describe(f"attack {name}", title=attack[:1000], duration_ms=60_000, chapters=chapters))
-    for attack in ATTACKS.values():
-        events += watched(f"id {attack}"[:256], 0, 3, 12.5)
+            said = {"traffic_source": category[:256], "country": title[:256]}
+            events += watched(f"attack {number // 4}", viewer, 5 + number, 60, **said)
+        chapters = [{"start_ms": 25_000 * place, "title": text} for place, text in enumerate(titles)]
+        more = {"category": category[:256], "duration_ms": 60_000, "chapters": chapters}
+        videos.append(describe(f"attack {number // 4}", **{"title": title, **more}))
+    for name in ("script", "link", "lines", "long"):
+        events += watched(f"id {ATTACKS[name]}"[:256], 0, 3, 12.5)
     videos.append(describe("nobody", duration_ms=90_000))
     videos.append(describe("nobody knows how long"))
     return events, videos

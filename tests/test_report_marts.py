@@ -29,6 +29,7 @@ from retention_platform.report.facts import MIN_PEERS, facts_of
 from retention_platform.report.files import file_name
 from retention_platform.report.make import Format, report_for, written
 from retention_platform.report.queries import SECTIONS, UnknownVideo, asking, read, sections
+from retention_platform.report.untrusted import plain
 from retention_platform.settings import DBT_PROJECT_DIR, Settings, get_settings, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -148,8 +149,7 @@ def figure_in(tree: ET.Element) -> dict[str, Any]:
 
 def test_every_headline_figure_is_the_apis_to_the_last_digit(ask: Any, api: httpx.Client) -> None:
     listed = api.get("/videos", params={"limit": 1000}).json()["videos"]
-    assert len(listed) > 60
-    for video in [video for video in listed if video["views"]][:20]:
+    for video in [video for video in listed if video["views"]][::2]:
         summary = get(api, video["video_id"], "engagement_summary")
         ((*rows,),) = tables(html_of(ask, video["video_id"]), "In short")
         assert [words_of(row[0]) for row in rows] == list(HEADLINE)
@@ -160,7 +160,7 @@ def test_every_headline_figure_is_the_apis_to_the_last_digit(ask: Any, api: http
 
 
 def test_the_curve_is_the_apis_second_by_second(ask: Any, api: httpx.Client) -> None:
-    for video_id in ("cliff", "peer-3", "attack script"):
+    for video_id in ("cliff", "peer-3", "attack 0"):
         points = get(api, video_id, "retention_curve")["points"]
         tree = html_of(ask, video_id)
         traces = {trace["name"]: trace for trace in figure_in(tree)["data"]}
@@ -223,7 +223,7 @@ def test_typical_is_the_median_of_the_other_videos_of_similar_length(ask: Any, a
     assert sum(bool(figures(row[2])) for row in rows) == 8
     assert f"the catalogue's {len(similar)} other videos of similar length" in words_of(html_of(ask, "cliff"))
     # No video is as short as these, so they are compared with all.
-    assert f"the catalogue's {len(big)} other videos of any length" in words_of(html_of(ask, "attack list"))
+    assert f"the catalogue's {len(big)} other videos of any length" in words_of(html_of(ask, "attack 3"))
 
 
 def test_without_enough_videos_to_compare_with_nothing_is_typical(ask: Any) -> None:
@@ -260,7 +260,7 @@ def test_data_quality_counts_what_was_wrong_with_what_came(
     assert found["Duplicate messages"] == [2, len(sent)] and len(sent) == len(events) + 2
 
 
-@pytest.mark.parametrize("video_id", ["nobody", "nobody knows how long", "attack list", "peer-3", "cliff"])
+@pytest.mark.parametrize("video_id", ["nobody", "nobody knows how long", "attack 3", "peer-3", "cliff"])
 def test_what_is_missing_is_missing_for_the_apis_reason(ask: Any, api: httpx.Client, video_id: str) -> None:
     said = words_of(rendered(report_for(read(ask, video_id), video_id, made_at=NOW)))
     for what in ("retention_curve", "significant_dropoffs"):
@@ -285,11 +285,15 @@ def test_reasons_and_thresholds_are_those_of_the_api_and_the_marts() -> None:
 
 
 def test_every_attack_of_the_catalogue_reads_as_it_was_written(ask: Any) -> None:
-    for name in ATTACKS:
-        ordinary, attacked = html_of(ask, "peer-0"), html_of(ask, f"attack {name}")
-        for tree in (ordinary, attacked):
-            assert {e.tag for e in tree.iter("script")} == {"script"} and len(list(tree.iter("script"))) == 3
-            assert not [e for e in tree.iter() if e.tag in ("img", "a", "b", "i", "em") or e.get("id") == "stolen"]
+    attacks = list(ATTACKS.values())
+    for number in range(0, len(attacks), 4):
+        tree = html_of(ask, f"attack {number // 4}")
+        said = [words_of(e) for e in tree.iter("bdi")]
+        for attack in attacks[number : number + 2]:
+            # The same on its way through the broker's contract, ClickHouse, dbt and the driver.
+            assert plain(attack[:1000], 60)[:50] in " ".join(said)
+        assert len(list(tree.iter("script"))) == 3
+        assert not [e for e in tree.iter() if e.tag in ("img", "a", "b", "i", "em") or e.get("id") == "stolen"]
 
 
 def test_a_section_whose_mart_is_not_built_is_left_out(ask: Any) -> None:
