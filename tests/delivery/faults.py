@@ -1,0 +1,106 @@
+"""What may go wrong, each a step that a seeded test takes at some moment; `World.settle` makes all of it well again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from tests.delivery.world import World
+
+Fault = Callable[[World], None]
+
+
+def nap(world: World, least: float, most: float) -> None:
+    """Wait a seeded while."""
+    time.sleep(world.rng.uniform(least, most))
+
+
+def ingest_is_killed(world: World) -> None:
+    """And another is started."""
+    world.rng.choice([one for one in world.ingests if one.runs]).kill()
+    world.start_ingest()
+
+
+def ingest_freezes(world: World) -> None:
+    """For less than the group would notice."""
+    process = world.rng.choice([one for one in world.ingests if one.runs])
+    process.freeze()
+    nap(world, 0.3, 2)
+    process.thaw()
+
+
+def ingest_becomes_a_zombie(world: World) -> None:
+    """Frozen until the group has given its partitions to another, then it goes on as if nothing had been."""
+    process = world.rng.choice([one for one in world.ingests if one.runs])
+    process.freeze()
+    world.start_ingest()
+    nap(world, 7, 9)
+    process.thaw()
+    nap(world, 0.5, 1)
+
+
+def an_ingest_joins(world: World) -> None:
+    """The group is dealt anew."""
+    if sum(one.runs for one in world.ingests) < 3:
+        world.start_ingest()
+
+
+def an_ingest_leaves(world: World) -> None:
+    """Asked to, as by a deployment; one stays."""
+    running = [one for one in world.ingests if one.runs]
+    if len(running) > 1:
+        # One that was started a moment ago may not listen to signals yet, and dies of it.
+        assert world.rng.choice(running).terminate() in (0, -signal.SIGTERM)
+
+
+def clickhouse_is_killed(world: World) -> None:
+    """And comes back on its data."""
+    assert world.clickhouse is not None
+    world.clickhouse.kill()
+    nap(world, 0.1, 1)
+    world.start_clickhouse()
+
+
+def clickhouse_freezes(world: World) -> None:
+    """For a while."""
+    assert world.clickhouse is not None
+    world.clickhouse.freeze()
+    nap(world, 0.5, 2.5)
+    world.clickhouse.thaw()
+
+
+def answers_are_lost(world: World) -> None:
+    """ClickHouse has stored the batch, and nobody hears of it."""
+    world.proxy.swallow = world.rng.randrange(1, 5)
+    nap(world, 0.5, 1.5)
+
+
+def clickhouse_refuses(world: World) -> None:
+    """Connections are closed at once."""
+    world.proxy.refusing = True
+    world.proxy.cut()
+    nap(world, 0.5, 1.5)
+    world.proxy.refusing = False
+
+
+def connections_are_cut(world: World) -> None:
+    """In the middle of whatever they carry."""
+    for _ in range(world.rng.randrange(1, 4)):
+        world.proxy.cut()
+        nap(world, 0.05, 0.3)
+
+
+#: Faults that need no broker of a certain kind.
+ALL: tuple[Fault, ...] = (
+    ingest_is_killed,
+    ingest_freezes,
+    ingest_becomes_a_zombie,
+    an_ingest_joins,
+    an_ingest_leaves,
+    clickhouse_is_killed,
+    clickhouse_freezes,
+    answers_are_lost,
+    clickhouse_refuses,
+    connections_are_cut,
+)

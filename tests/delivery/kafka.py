@@ -1,0 +1,148 @@
+"""A real Apache Kafka in KRaft mode for the tests: one node on loopback, from the jars that Maven brings.
+
+The jars are kept in the user's cache folder. Where Java or Maven or what it downloads from is missing, `unavailable`
+says why, and the tests are skipped with that reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.api_support import free_port
+
+VERSION = "4.1.0"
+PARTITIONS = 4
+
+_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>retention</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+def _folder() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "retention-tests" / f"kafka-{VERSION}"
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Why there is no Kafka here; None when there is one. Downloads the jars the first time."""
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            return f"Apache Kafka needs {program}, which is not on this machine"
+    lib = _folder() / "lib"
+    if lib.exists():
+        return None
+    work = _folder().with_name(f"{_folder().name}-{os.getpid()}")
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "pom.xml").write_text(_POM, encoding="utf-8")
+    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
+    try:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240, check=False)
+    except subprocess.TimeoutExpired:
+        shutil.rmtree(work, ignore_errors=True)
+        return "Maven did not bring Apache Kafka within 240 s"
+    if done.returncode != 0:
+        shutil.rmtree(work, ignore_errors=True)
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+        return f"Maven cannot bring Apache Kafka: {(lines or ['no reason given'])[0][:200]}"
+    try:
+        work.rename(_folder())
+    except OSError:  # another test process was faster
+        shutil.rmtree(work, ignore_errors=True)
+    return None
+
+
+class Kafka:
+    """One broker whose process may be killed and started again on its data."""
+
+    def __init__(self, folder: Path, advertised_port: int | None = None) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._properties = folder / "server.properties"
+        folder.mkdir(parents=True)
+        controller = free_port()
+        self._properties.write_text(
+            f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=CLIENT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENT://127.0.0.1:{advertised_port or self.port}
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=CLIENT
+log.dirs={folder / "data"}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+""",
+            encoding="utf-8",
+        )
+        self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties)).wait(60)
+
+    @property
+    def address(self) -> str:
+        """Where clients connect to at first."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        self._process = self._java("kafka.Kafka", str(self._properties))
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                admin.list_topics(timeout=2)
+                return
+            except KafkaException:
+                assert self._process.poll() is None, (self._folder / "kafka.log").read_text()[-2000:]
+                assert time.monotonic() < deadline, "Kafka does not answer"
+
+    def create_topics(self, *names: str) -> None:
+        """Make topics with 4 partitions."""
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
+            future.result(30)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it; harmless when it is not running."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
+        jars = str(_folder() / "lib" / "*")
+        options = ["-Xmx400m", "-Xms100m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        with (self._folder / "kafka.log").open("ab") as log:
+            return subprocess.Popen(["java", *options, "-cp", jars, *arguments], stdout=log, stderr=subprocess.STDOUT)
+
+
+def _cluster_id() -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

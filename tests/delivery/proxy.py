@@ -1,0 +1,87 @@
+"""A TCP proxy that a test can make misbehave: refuse, cut, or swallow what comes back after the other has acted."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+
+
+class Proxy:
+    """Between clients and ``target``; on a port of its own. Use as a context manager."""
+
+    def __init__(self, target_port: int, port: int = 0) -> None:
+        self.target_port = target_port
+        #: Connections are closed as soon as they come.
+        self.refusing = False
+        #: Answers of the other side are swallowed and the connection is cut: so many from now on.
+        self.swallow = 0
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = int(self._listener.getsockname()[1])
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._closed = False
+        self.swallowed = 0
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut every connection there is."""
+        with self._lock:
+            sockets, self._open = list(self._open), set()
+        for one in sockets:
+            _close(one)
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refusing:
+                _close(client)
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target_port), 5)
+            except OSError:
+                _close(client)
+                continue
+            with self._lock:
+                self._open |= {client, server}
+            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, to: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if answers and self._swallows():
+                    break
+                to.sendall(data)
+        with self._lock:
+            self._open -= {source, to}
+        _close(source)
+        _close(to)
+
+    def _swallows(self) -> bool:
+        with self._lock:
+            if self.swallow <= 0:
+                return False
+            self.swallow -= 1
+            self.swallowed += 1
+            return True
+
+
+def _close(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
