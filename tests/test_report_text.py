@@ -45,7 +45,7 @@ RENDERERS = {
 #: Signs that mean something somewhere, and pieces that do together.
 PIECES = [
     *"<>&;'\"`*_~[](){}!#|\\-+=.:@$^/%\n\t 01aZ",
-    *("http://", "www.", "](", "```", "---", "<b>", "&lt;", "a@b.c", "x.y", "\u202e", "é", "🎬", "\x00", "</", "|"),
+    *("http://", "www.", "](", "```", "---", "<b>", "&lt;", "a@b.c", "x.com", "\u202e", "é", "🎬", "\x00", "</", "|"),
 ]
 texts = st.lists(st.sampled_from(PIECES), max_size=14).map("".join).filter(bool)
 
@@ -134,6 +134,27 @@ def test_what_hides_or_turns_text_is_taken_out_and_ordinary_text_stays() -> None
     assert markdown.render(Document((Untrusted("SQL, from scratch: joins (part 2)"),))) == (
         "# SQL, from scratch: joins (part 2)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@octocat",
+        "me@localhost",
+        "C#12",
+        "see #7",
+        "GH-7",
+        ":smile:",
+        "a $x$ b",
+        "evil.com",
+        "www.x",
+        "in 0123abc",
+        "x://y",
+    ],
+)
+def test_what_a_site_makes_something_of_although_it_is_escaped_is_shown_as_code(text: str) -> None:
+    # Mentions, issues, commits, emoji, formulas: what GitHub and others look for after Markdown was read.
+    assert markdown.render(Document((Untrusted(text),))) == f"# `{text}`\n"
 
 
 def rows_with(text: str, views: int = 400) -> Rows:
