@@ -21,6 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import DatabaseError
+
 from benchmarks.marts_build import CURVE, Built, Dbt, Watch, labelled
 from benchmarks.marts_data import EVENTS, INTERVALS, VIDEOS, Viewers
 from benchmarks.marts_rivals import EXPLODED, EXPORTS, FLOORS, MART, RIVALS, compete, differences
@@ -30,7 +33,7 @@ from retention_platform.api.warehouse import Warehouse
 from retention_platform.embedded.clickhouse import running
 from retention_platform.errors import RetentionError
 from retention_platform.settings import load_settings
-from retention_platform.warehouse.client import connect
+from retention_platform.warehouse.client import first_line
 from retention_platform.warehouse.migrate import migrate
 
 if TYPE_CHECKING:
@@ -57,10 +60,9 @@ def run(
     millions: Sequence[float] | None = None,
     rounds: int = 3,
     requests: int = 200,
-    base: float = 1,
     histories: Sequence[int] = (1, 3, 10),
 ) -> None:
-    """Measure at every size; at the greatest also requests. History grows to so many times ``base`` millions."""
+    """Measure at every size; at the greatest also requests. History grows to so many times the smallest."""
     chosen = os.environ.get("BENCH_MARTS_MILLIONS", "1,10,100").split(",")
     sizes = sorted(millions or [float(size) for size in chosen])
     report.text(
@@ -82,7 +84,7 @@ def run(
                 bench.must_be_as_if_built_whole()
             if size == sizes[-1]:
                 bench.asks(report, title, requests)
-    _growth(report, base, histories, rounds)
+    _growth(report, sizes[0], histories, rounds)
 
 
 def _growth(report: Report, base: float, histories: Sequence[int], rounds: int) -> None:
@@ -147,6 +149,8 @@ class Bench:
     #: What was measured: seconds, a number a round, and bytes resident in a process of its own.
     taken: dict[str, list[float]] = field(default_factory=dict)
     resident: dict[str, int] = field(default_factory=dict)
+    #: Why a rival has no figures.
+    failed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     @contextlib.contextmanager
@@ -156,7 +160,10 @@ class Bench:
             folder = Path(temporary)
             server = stack.enter_context(running(folder / "clickhouse"))
             settings = load_settings(retention_home=folder, clickhouse_host="127.0.0.1", clickhouse_port=server.port)
-            client = connect(settings)
+            # Nothing is heard of a statement before it ends.
+            client = clickhouse_connect.get_client(
+                host="127.0.0.1", port=server.port, send_receive_timeout=3600, autogenerate_session_id=False
+            )
             stack.callback(client.close)
             migrate(client)
             sessions = max(1, intervals // INTERVALS)
@@ -238,9 +245,12 @@ class Bench:
     def _tell_rivals(self, report: Report, title: str, start: str, ours: float) -> None:
         floor = statistics.median(self.taken[f"floor, {start}"])
         chain = [name for name in self.watch.peaks if name in FROM_VIEWS or (start == "events" and "int_" in name)]
-        rows = [(OURS, f"{ours:.2f}", f"{ours / floor:.1f}", "1.0", _mebibytes(self._most([*chain, READ])), "all")]
+        rows = [(OURS, f"{ours:.2f}", f"{ours / floor:.1f}", "1.00", _mebibytes(self._most([*chain, READ])), "all")]
         for name in ("floor", "exploding", *RIVALS):
             label = f"{name}, {start}"
+            if label in self.failed:
+                rows.append((name, "failed", "", "", "", ""))
+                continue
             seconds = statistics.median(self.taken[label])
             memory = self.resident.get(label) or self.watch.peaks.get(label)
             what = {
@@ -252,13 +262,16 @@ class Bench:
                     name,
                     f"{seconds:.2f}",
                     f"{seconds / floor:.1f}",
-                    f"{seconds / ours:.1f}",
+                    f"{seconds / ours:.2f}",
                     _mebibytes(memory),
                     what.get(name, "all"),
                 )
             )
         head = (f"{title}, {STARTS[start]}", "s", "of the floor", "of the mart", "memory, MiB", "counts")
         report.table(head, rows)
+        for label, reason in self.failed.items():
+            if label.endswith(start):
+                report.text(f"{label}: {reason}")
 
     def _most(self, labels: Sequence[str]) -> int:
         return max((self.watch.peaks.get(label, 0) for label in labels), default=0)
@@ -273,7 +286,13 @@ class Bench:
 
     def _explode(self, start: str) -> None:
         label = f"exploding, {start}"
-        self._time(label, label, f"create or replace table default.exploded engine = Memory as {EXPLODED[start]}")
+        sql = f"create or replace table default.exploded engine = Memory as {EXPLODED[start]}"
+        try:
+            self._time(label, label, sql)
+        except DatabaseError as error:
+            # That it takes more than there is tells of a rival as well.
+            self.failed[label] = first_line(error)
+            return
         columns = "video_id, second, watching_views" + (", segment_plays" if start == "events" else "")
         # The mart has rows for seconds that nobody watched.
         sql = f"""
@@ -293,7 +312,11 @@ class Bench:
     def _compete(self, name: str, start: str) -> None:
         label = f"{name}, {start}"
         result = self.folder / "rival.parquet"
-        done = compete(name, start, self.folder, result)
+        try:
+            done = compete(name, start, self.folder, result)
+        except RetentionError as error:
+            self.failed[label] = str(error)
+            return
         self.taken.setdefault(label, []).append(done.seconds)
         self.resident[label] = max(self.resident.get(label, 0), done.resident)
         self._must_agree(label, differences(self.folder / "mart.parquet", result))
