@@ -38,7 +38,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #e5e5e5; }
 th { text-align: right; } td { text-align: right; font-variant-numeric: tabular-nums; }
-th.words, td.words { text-align: left; } li { margin: .4rem 0; }
+th.words, td.words { text-align: left; } td data { white-space: nowrap; } li { margin: .4rem 0; }
 .note { background: #fff7e0; border-left: 4px solid #d9a400; padding: .5rem 1rem; }
 .scroll { overflow-x: auto; } figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; }
 bdi { overflow-wrap: anywhere; }
