@@ -104,7 +104,7 @@ def asking(client: Client) -> Ask:
     """A function that asks this client. Texts go as bytes, so that the driver escapes every one of them."""
 
     def ask(sql: str, parameters: Mapping[str, str]) -> Sequence[Row]:
-        values = {name: value.encode() for name, value in parameters.items()}
+        values = {name: value.encode(errors="surrogateescape") for name, value in parameters.items()}
         return [dict(row) for row in client.query(sql, parameters=values).named_results()]
 
     return ask
