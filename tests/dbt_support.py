@@ -27,6 +27,7 @@ KEYS = {
     "retention_curve": ("video_id", "second"),
     "engagement_summary": ("video_id",),
     "dropoff_points": ("video_id", "start_second"),
+    "key_moments": ("video_id", "moment_id"),
     "sessions": ("video_id", "session_id"),
     "engagement_daily": ("video_id", "day"),
     "engagement_by_segment": ("video_id", "dimension", "value"),

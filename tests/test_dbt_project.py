@@ -52,6 +52,7 @@ def test_databases_are_staging_and_marts_exactly(chain: Chain) -> None:
         "retention_curve",
         "engagement_summary",
         "dropoff_points",
+        "key_moments",
         "sessions",
         "engagement_daily",
         "engagement_by_segment",

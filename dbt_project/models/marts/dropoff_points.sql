@@ -1,84 +1,45 @@
 {{ config(engine="MergeTree", order_by=["video_id", "start_second"]) }}
 
-{% set edge = var("dropoff_edge_buckets") %}
 {% set neighbours = var("dropoff_neighbours") %}
 
 with
-    deltas as (
-        select *, least({{ var("dropoff_buckets") }}, seconds) as buckets
-        from {{ current(ref("int_retention_totals")) }}
-        where views >= {{ var("moments_min_views") }}
-    ),
+    videos as (select * from {{ ref("int_moment_buckets") }}),
 
     chapters as (select video_id, chapters from {{ ref("stg_videos") }}),
 
-    -- Bucket b is the seconds from bounds[b + 1] up to, not including, bounds[b + 2].
-    bounded as (
+    buckets as (
+        select
+            video_id,
+            views,
+            bucket,
+            bucket between tested_from and tested_to - 1 as is_tested,
+            start_second,
+            end_second,
+            lost,
+            at_risk
+        from videos
+        array join
+            range(length(exits)) as bucket,
+            arrayPopBack(bounds) as start_second,
+            arrayPopFront(bounds) as end_second,
+            exits as lost,
+            risks as at_risk
+    ),
+
+    with_neighbours as (
         select
             *,
-            arrayMap(b -> intDiv(b * seconds + buckets - 1, buckets), range(buckets + 1)) as bounds
-        from deltas
+            groupArray((bucket, lost, at_risk)) over (
+                partition by video_id
+                order by
+                    bucket rows between {{ neighbours }} preceding and {{ neighbours }} following
+            ) as
+        window
+        from buckets
     ),
 
-    -- At risk anywhere in a bucket: came before its end, and did not leave before its start.
-    bucketed as (
-        select
-            video_id,
-            views,
-            duration_ms,
-            buckets,
-            bounds,
-            arrayConcat([0], arrayCumSum(entered)) as entered_before,
-            arrayConcat([0], arrayCumSum(stopped)) as stopped_before,
-            arrayMap(
-                b -> stopped_before[bounds[b + 2] + 1] - stopped_before[bounds[b + 1] + 1],
-                range(buckets)
-            ) as exits,
-            arrayMap(
-                b -> entered_before[bounds[b + 2] + 1] - stopped_before[bounds[b + 1] + 1],
-                range(buckets)
-            ) as risks
-        from bounded
-    ),
-
+    -- The worst neighbour is left out: a second true drop close by must not hide this one.
     tested as (
-        select
-            video_id,
-            views,
-            exits,
-            risks,
-            arrayJoin(
-                arrayFilter(
-                    b -> b >= {{ edge }}
-                    and b < toInt64(buckets) - {{ edge }}
-                    and bounds[b + 2] * 100000
-                    <= greatest(duration_ms * 100 - 3000000, duration_ms * 95),
-                    range(buckets)
-                )
-            ) as bucket,
-            bounds[bucket + 1] as start_second,
-            bounds[bucket + 2] as end_second,
-            exits[bucket + 1] as lost,
-            risks[bucket + 1] as at_risk,
-            arrayFilter(
-                b -> b != bucket
-                and b >= toInt64(bucket) - {{ neighbours }}
-                and b <= bucket + {{ neighbours }},
-                range(buckets)
-            ) as around,
-            -- the worst neighbour is left out: a second true drop close by must not hide this one
-            arraySort(b -> (- if(risks[b + 1] > 0, exits[b + 1] / risks[b + 1], 0), b), around)[
-                1
-            ] as worst,
-            arraySum(b -> if(b = worst, 0, exits[b + 1]), around) as baseline_lost,
-            arraySum(b -> if(b = worst, 0, risks[b + 1]), around) as baseline_at_risk,
-            (baseline_lost + 0.5) / (baseline_at_risk + 1) as baseline_hazard
-        from bucketed
-    ),
-
-    -- Not above expectation means p far above any threshold: such buckets count as tested, with p
-    -- = 1.
-    judged as (
         select
             video_id,
             views,
@@ -86,20 +47,27 @@ with
             end_second,
             lost,
             at_risk,
-            baseline_hazard,
-            at_risk * baseline_hazard as expected,
-            if(
-                lost > at_risk * baseline_hazard,
-                {{
-                    betabinom_tail(
-                        "lost",
-                        "at_risk",
-                        "(baseline_lost + 0.5)",
-                        "(baseline_at_risk - baseline_lost + 0.5)",
-                    )
-                }},
-                1.
-            ) as p_value
+            arrayPopFront(
+                arraySort(
+                    n -> (- if(n .3 > 0, n .2 / n .3, 0), n .1),
+                    arrayFilter(n -> n .1 != bucket, window)
+                )
+            ) as baseline,
+            toFloat64(arraySum(baseline .2)) as baseline_lost,
+            toFloat64(arraySum(baseline .3)) as baseline_at_risk,
+            baseline_lost + 0.5 as a,
+            baseline_at_risk - baseline_lost + 0.5 as b,
+            a / (baseline_at_risk + 1) as baseline_hazard,
+            at_risk * baseline_hazard as expected
+        from with_neighbours
+        where is_tested
+    ),
+
+    -- Not above expectation means p far above any threshold: such buckets count as tested, with p
+    -- = 1.
+    judged as (
+        select
+            *, if(lost > expected, {{ betabinom_tail("lost", "at_risk", "a", "b") }}, 1.) as p_value
         from tested
     ),
 
@@ -147,12 +115,7 @@ with
             baseline_hazard,
             p_value,
             q_value,
-            nullIf(
-                arrayLast(
-                    c -> c.start_ms <= corrected.start_second * 1000, chapters.chapters
-                ).title,
-                ''
-            ) as chapter,
+            {{ chapter_at("chapters.chapters", "corrected.start_second") }} as chapter,
             toBool(views < {{ var("tentative_below_views") }}) as tentative
         from corrected
         left join chapters on corrected.video_id = chapters.video_id
