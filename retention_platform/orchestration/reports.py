@@ -43,6 +43,7 @@ _MARTS = [
         "engagement_by_segment",
         "retention_curve",
         "dropoff_points",
+        "key_moments",
         "data_quality",
     )
 ]
