@@ -80,7 +80,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 
 def _value(value: Any) -> str | int | float | bool | None:
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, float):
+        # Six digits are enough to look at; more make a table wider than the page.
+        return float(f"{value:.6g}")
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, datetime | date):
         return value.isoformat()

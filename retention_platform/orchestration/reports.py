@@ -44,6 +44,7 @@ _MARTS = [
         "retention_curve",
         "dropoff_points",
         "key_moments",
+        "key_moments",
         "data_quality",
     )
 ]
