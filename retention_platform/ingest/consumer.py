@@ -28,9 +28,13 @@ from retention_platform.settings import Settings
 log = logging.getLogger("retention.ingest")
 
 Place = tuple[str, int]
+#: Committed offsets with their metadata, of any order.
+Marks = frozenset[tuple[str, int, int, str]]
 
 #: After so long without an answer a commit is asked for again.
 COMMIT_SECONDS = 10.0
+#: How often a skipped offset is asked for again before it is believed to be gone.
+GAP_SEEKS = 3
 #: Batches inserted at the same time, of different partitions.
 PARALLEL_INSERTS = 2
 
@@ -75,10 +79,18 @@ class Assigned:
     flying: Batch | None = None
     done: Future[bool] | None = None
     paused: bool = False
-    #: Set once messages beyond a repeated range were given back to be read again.
-    rewound: bool = False
     #: Set when the partition is another's: whoever works on it leaves it.
     lost: bool = False
+    #: The offset that was asked for again, and how often.
+    sought: int = -1
+    seeks: int = 0
+
+    def seek_again(self, offset: int) -> bool:
+        """Whether a skipped offset should be asked for once more, rather than taken for gone."""
+        if self.sought != offset:
+            self.sought, self.seeks = offset, 0
+        self.seeks += 1
+        return self.seeks <= GAP_SEEKS
 
 
 class Ingest:
@@ -96,8 +108,8 @@ class Ingest:
         self._broker_is_away = False
         self._clickhouse = Waiting()
         self._lag_told_at = 0.0
-        #: The answer to the commit that was asked for last, once it is there.
-        self._committed: list[KafkaError | None] = []
+        #: Answers to commits, by what was committed; None for those that the broker took.
+        self._answers: dict[Marks, KafkaError | None] = {}
         self.stored = 0
 
     def stop(self) -> None:
@@ -170,18 +182,26 @@ class Ingest:
         waiting = Waiting()
         while not self._stopping.is_set():
             try:
-                self._log_ids = log_identity(self._settings)
+                self._know(log_identity(self._settings))
             except ServiceError as error:
                 self._stopping.wait(min(waiting.pause(str(error)), 1.0))
                 continue
             waiting.over()
-            self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in self._log_ids.items()}
             return True
         return False
 
+    def _know(self, log_ids: dict[str, str]) -> None:
+        self._log_ids = log_ids
+        self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in log_ids.items()}
+
     def _take(self, consumer: Consumer, messages: Iterable[Message]) -> None:
-        """Put messages into their partitions' batches."""
+        """Put messages into their partitions' batches, each in the order of its log and without a gap.
+
+        Where an offset is skipped, it is asked for again, and only what is skipped each time is not on the broker:
+        after a seek librdkafka may still hand out what it had fetched before.
+        """
         now = time.monotonic()
+        skipped: set[Place] = set()
         for message in messages:
             error = message.error()
             if error is not None:
@@ -192,22 +212,28 @@ class Ingest:
                 log.warning("broker is back; going on")
             topic, partition, offset = _place(message)
             assigned = self._ours.get((topic, partition))
-            if assigned is None or offset < assigned.filling.end:
+            if assigned is None or (topic, partition) in skipped or offset < assigned.filling.end:
                 continue  # another's by now, or read before: whoever owns the range inserts it
             batch = assigned.filling
-            if not batch.takes(offset):
-                # Beyond the range that is repeated, which is complete then: read again for the next batch.
-                batch.end = batch.range_end
-                if not assigned.rewound:
-                    consumer.seek(TopicPartition(topic, partition, batch.range_end))
-                    assigned.rewound = True
+            if batch.replay_end is not None and batch.end >= batch.replay_end:
+                # Complete, and not inserted yet: read again for the next batch.
+                skipped.add((topic, partition))
                 continue
+            if offset > batch.end and assigned.seek_again(batch.end):
+                consumer.seek(TopicPartition(topic, partition, batch.end))
+                skipped.add((topic, partition))
+                continue
+            if not batch.takes(offset):
+                # The rest of the range that is repeated is not on the broker any more.
+                batch.end = batch.range_end
+                skipped.add((topic, partition))
+                continue
+            if offset > batch.end:
+                log.warning(
+                    f"{topic}/{partition}: offsets {batch.end} to {offset - 1} are not on the broker (any more)"
+                )
             if not batch.rows:
                 batch.opened_at = now
-                if offset > batch.start:
-                    log.warning(
-                        f"{topic}/{partition}: offsets {batch.start} to {offset - 1} are not on the broker (any more)"
-                    )
             key, value = message.key() or b"", message.value() or b""
             row = encode_row(self._prefixes[topic], partition, offset, max(message.timestamp()[1], 0), key, value)
             batch.add(offset, row)
@@ -259,7 +285,6 @@ class Ingest:
             if due:
                 starting.append((assigned, batch))
                 assigned.filling = Batch(batch.topic, batch.partition, batch.range_end, now)
-                assigned.rewound = False
             if due or assigned.flying is not None:
                 marks.append((assigned, self._mark(batch, batch.range_end if due else None)))
         if not marks or not self._commit(consumer, marks):
@@ -276,9 +301,10 @@ class Ingest:
 
     def _insert(self, assigned: Assigned, batch: Batch) -> bool:
         """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
-        token = batch.token(self._log_ids[batch.topic], deduplicate=self._settings.ingest_deduplicate)
         began = time.perf_counter()
-        while not assigned.lost:
+        # Of a repeated range nothing may be on the broker any more.
+        while batch.rows and not assigned.lost:
+            token = batch.token(self._log_ids[batch.topic], deduplicate=self._settings.ingest_deduplicate)
             try:
                 self._sink.insert(b"".join(batch.rows), token)
             except Refused as error:
@@ -297,7 +323,7 @@ class Ingest:
                 log.warning("%s; stopping: the next run repeats this batch", reason)
                 return False
             self._stopping.wait(self._clickhouse.pause(str(reason)))
-        return False
+        return not batch.rows
 
     def _quarantine(self, batch: Batch, token: str, error: Refused) -> bool:
         """Put the messages that ClickHouse cannot store among the rejected; False when none of them is at fault."""
@@ -339,16 +365,18 @@ class Ingest:
         """Ask for one commit, and go on reading until it is answered: a wait within librdkafka would keep the group's
         own news from us, for which the commit may be waiting.
         """
-        self._committed.clear()
+        self._answers.clear()
+        asked = _marks(places)
         try:
             consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
             failure: KafkaError = error.args[0]
             return failure
         deadline = time.monotonic() + COMMIT_SECONDS
-        while not self._committed and time.monotonic() < deadline:
+        # An answer to an earlier commit, that came too late for it, is none to this one.
+        while asked not in self._answers and time.monotonic() < deadline:
             self._take(consumer, consumer.consume(1000, timeout=0.005))
-        return self._committed[0] if self._committed else KafkaError(KafkaError._TIMED_OUT)
+        return self._answers.get(asked, KafkaError(KafkaError._TIMED_OUT))
 
     def _idle(self, consumer: Consumer, seconds: float) -> None:
         """Wait without reading more, but polling, so that the group does not take us for dead."""
@@ -379,6 +407,8 @@ class Ingest:
         waiting = Waiting()
         while not self._stopping.is_set():
             try:
+                # Asked again each time: a topic may have been made anew while we ran.
+                self._know(log_identity(self._settings))
                 starts = []
                 for place in consumer.committed(partitions, timeout=10):
                     if place.error is not None:
@@ -386,6 +416,9 @@ class Ingest:
                     low, _ = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=10)
                     log_id = self._log_ids[place.topic]
                     starts.append((place, where_to_start(log_id, low, place.offset, place.metadata)))
+            except ServiceError as error:
+                self._stopping.wait(waiting.pause(str(error)))
+                continue
             except KafkaException as error:
                 self._stopping.wait(waiting.pause(str(broker_away(self._settings, error))))
                 continue
@@ -406,13 +439,17 @@ class Ingest:
                 self._metrics.behind(*place, None)
 
     def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
-        failed = [place.error for place in places or () if place.error is not None]
-        self._committed.append(error or (failed[0] if failed else None))
+        failed = [place.error for place in places if place.error is not None]
+        self._answers[_marks(places)] = error or (failed[0] if failed else None)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._broker_is_away:
             self._broker_is_away = True
             log.warning("%s; waiting", broker_away(self._settings, KafkaException(error)))
+
+
+def _marks(places: Iterable[TopicPartition]) -> Marks:
+    return frozenset((place.topic, place.partition, place.offset, place.metadata or "") for place in places)
 
 
 def _batch(place: TopicPartition, start: Start) -> Batch:
