@@ -44,7 +44,6 @@ _MARTS = [
         "retention_curve",
         "dropoff_points",
         "key_moments",
-        "key_moments",
         "data_quality",
     )
 ]
