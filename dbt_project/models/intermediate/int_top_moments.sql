@@ -22,6 +22,7 @@ with
                 )
             ) as median_hazard
         from videos
+        where tested_to > tested_from
     ),
 
     starts as (
