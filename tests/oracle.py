@@ -190,10 +190,10 @@ def marts(events: Iterable[Message], videos: Iterable[Message] = ()) -> Marts:
         duration_ms, source = duration_of(video, sessions[video_id])
         views = [view_of(es, duration_ms) for es in sessions[video_id].values()]
         result.videos[video_id] = _video_row(video, duration_ms, source)
-        curve = _curve([v for v in views if v.counts], duration_ms)
-        for second, row in enumerate(curve):
+        its_curve = curve([v for v in views if v.counts], duration_ms)
+        for second, row in enumerate(its_curve):
             result.retention_curve[video_id, second] = row
-        result.engagement_summary[video_id] = _summary(views, duration_ms, curve)
+        result.engagement_summary[video_id] = _summary(views, duration_ms, its_curve)
         for row in _dropoffs([v for v in views if v.counts], duration_ms, (video or {}).get("chapters") or []):
             result.dropoff_points[video_id, row["start_second"]] = row
     return result
@@ -221,7 +221,8 @@ def _wilson(successes: int, trials: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def _curve(views: list[View], duration_ms: int | None) -> list[Row]:
+def curve(views: list[View], duration_ms: int | None) -> list[Row]:
+    """A row a second of the curve of these views; none without views."""
     if not views or duration_ms is None:
         return []
     seconds = math.ceil(Fraction(duration_ms, 1000))

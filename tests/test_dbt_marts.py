@@ -6,8 +6,9 @@ import itertools
 import json
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,6 +212,50 @@ def assert_engagement_equal(
         assert same("relative_retention_performance", rank, value), f"{key}: {rank!r}, expected {value!r}"
 
 
+#: Choices of views of one video: its place in the order of ids, days, and values of dimensions.
+CHOICES: list[tuple[int, date, date, dict[str, list[str]]]] = [
+    (0, date(1970, 1, 1), date(2100, 1, 1), {}),
+    (1, date(2026, 3, 14), date(2026, 3, 14), {}),
+    (1, date(2026, 3, 15), date(2026, 4, 30), {}),
+    (2, date(1970, 1, 1), date(2100, 1, 1), {"device_type": ["tv", ""]}),
+    (2, date(1970, 1, 1), date(2100, 1, 1), {"country": ["DE"], "traffic_source": ["search", "mail"]}),
+    (3, date(1970, 1, 1), date(2100, 1, 1), {"viewer_type": ["new"]}),
+    (3, date(2026, 3, 15), date(2026, 3, 16), {"viewer_type": ["returning"], "device_type": ["phone", "desktop"]}),
+    (4, date(1970, 1, 1), date(2100, 1, 1), {"device_type": ["no such device"]}),
+]
+
+
+def assert_choices_equal(chain: Chain, events: list[dict[str, Any]], videos: list[dict[str, Any]]) -> None:
+    """The views with parameters, of several choices among the videos with most views."""
+    sessions = oracle_engagement.sessions(events, videos)
+    ids = [v for v, _ in Counter(s.video_id for s in sessions if s.view.counts).most_common()]
+    empty = 0
+    for place, first_day, last_day, segments in CHOICES:
+        chosen = [
+            s
+            for s in sessions
+            if s.video_id == ids[place]
+            and s.view.counts
+            and first_day <= s.day <= last_day
+            and all(
+                (s.viewer_type if dimension == "viewer_type" else s.said(dimension)) in values
+                for dimension, values in segments.items()
+            )
+        ]
+        empty += not chosen
+        lists = "device_types = {}, countries = {}, traffic_sources = {}, viewer_types = {}".format(
+            *(segments.get(name, []) for name in ("device_type", "country", "traffic_source", "viewer_type"))
+        )
+        call = f"(video_id = '{ids[place]}', first_day = '{first_day}', last_day = '{last_day}', {lists})"
+        curve = chain.client.query(f"select * from marts.retention_curve_of{call} order by second").named_results()
+        wanted = oracle.curve([s.view for s in chosen], chosen[0].duration_ms if chosen else None)
+        assert_equal(call, {row["second"]: row for row in curve}, dict(enumerate(wanted)))
+        figures = chain.client.query(f"select * from marts.engagement_of{call}").named_results()
+        found = oracle_engagement.engagement(chosen)
+        assert_equal(call, dict(enumerate(figures)), {0: found} if chosen else {})
+    assert 0 < empty < len(CHOICES) - 4, "the choices test too little"
+
+
 def assert_equal(name: str, rows: dict[Any, Any], wanted: dict[Any, Any]) -> None:
     assert rows.keys() == wanted.keys(), f"{name}: {sorted(rows.keys() ^ wanted.keys(), key=str)[:5]}"
     for key, row in rows.items():
@@ -235,6 +280,7 @@ def test_marts_of_random_sessions_equal_brute_force(chain: Chain, seed: int) -> 
     chain.send_videos(videos)
     chain.build()
     assert_equal_to_oracle(chain, events, videos)
+    assert_choices_equal(chain, events, videos)
     summary = chain.mart("engagement_summary").values()
     assert sum(row["invalid_intervals"] for row in summary) > 100, "the seed tests too little"
     assert sum(row["implausible_sessions"] for row in summary) > 0, "the seed tests too little"

@@ -185,7 +185,11 @@ def test_progress_comes_in_headers_while_the_query_runs_and_the_connection_lives
         assert [int(one["read_rows"]) for one in told] == sorted(int(one["read_rows"]) for one in told)
         assert body == b"a\r\n" + b"0\n" * 5 + b"\r\n0\r\n\r\n"
         connection.sendall(b"GET /?query=select+7 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(10_000).endswith(b"\r\n\r\n7\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n7\n"):
+            more = connection.recv(10_000)
+            assert more, f"the connection ended after {answer!r}"
+            answer += more
     with raw(url, b"select sleep(0.5), throwIf(1, 'my words')", **wanted) as connection:
         answer = to_the_end(connection)
     assert b"X-ClickHouse-Exception-Code: 395" in answer

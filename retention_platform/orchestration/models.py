@@ -15,6 +15,7 @@ from retention_platform.errors import ServiceError
 from retention_platform.orchestration.dbt_project import TARGET, prepare_manifest
 from retention_platform.orchestration.dbt_run import DbtError, stream
 from retention_platform.orchestration.failures import told_in_one_line
+from retention_platform.orchestration.previews import preview
 from retention_platform.orchestration.raw_mark import read_mark
 from retention_platform.orchestration.refresh import MARK_TAG
 from retention_platform.orchestration.resources import Warehouse
@@ -37,8 +38,8 @@ PROJECT = DbtProject(DBT_PROJECT_DIR, target_path=TARGET)
 TRANSLATOR = Translator()
 
 
-#: Marts whose rows are not worth counting after every build: this view reads all of raw.
-UNCOUNTED = {"data_quality"}
+#: Marts whose rows are not counted after every build: this view reads all of raw, those have none until they are called.
+UNCOUNTED = {"data_quality", "retention_curve_of", "engagement_of"}
 
 
 class Build(dg.Config):
@@ -112,10 +113,11 @@ def note_mark(context: dg.AssetExecutionContext, client: "Client") -> None:
 
 
 def with_row_count(made: Any, event: Mapping[str, Any], client: "Client") -> Any:
-    """A model's output with its number of rows: of a table as ClickHouse knows it, of a mart that is a view counted."""
+    """A model's output with its number of rows, of a mart that is a view counted; and a preview of a mart."""
     if not isinstance(made, dg.Output):
         return made
     relation = event["data"]["node_info"]["node_relation"]
+    seen = preview(client, relation["alias"]) if relation["schema"] == "marts" else {}
     rows = client.query(
         "select total_rows from system.tables where database = {schema:String} and name = {name:String}",
         parameters={"schema": relation["schema"], "name": relation["alias"]},
@@ -123,6 +125,5 @@ def with_row_count(made: Any, event: Mapping[str, Any], client: "Client") -> Any
     count = rows[0][0] if rows else None
     if count is None and relation["schema"] == "marts" and relation["alias"] not in UNCOUNTED:
         count = client.query(f"select count() from marts.`{relation['alias']}`").result_rows[0][0]
-    if count is None:
-        return made
-    return made.with_metadata({**made.metadata, "dagster/row_count": int(count)})
+    counted = {} if count is None else {"dagster/row_count": int(count)}
+    return made.with_metadata({**made.metadata, **seen, **counted})

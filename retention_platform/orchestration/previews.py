@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: Rows of a preview, and characters of a value in it: a preview is kept with every materialization.
 ROWS, CHARACTERS = 10, 80
 
+# From what every mart is built of: other marts of the same run may not be there yet.
 _MOST_VIEWED = """
-    select video_id from marts.engagement_summary order by views desc, video_id limit 1
+    select video_id from staging.int_views where is_view group by video_id order by count() desc, video_id limit 1
 """
 #: Mart to the query of its preview; a mart that is not here has none.
 PREVIEWS: Mapping[str, str] = {
