@@ -38,7 +38,7 @@ PROJECT = DbtProject(DBT_PROJECT_DIR, target_path=TARGET)
 TRANSLATOR = Translator()
 
 
-#: Marts whose rows are not counted after every build: this view reads all of raw, those have none until they are called.
+#: Marts whose rows are not counted after every build: one reads all of raw, the others have none until they are called.
 UNCOUNTED = {"data_quality", "retention_curve_of", "engagement_of"}
 
 
