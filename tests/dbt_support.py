@@ -50,7 +50,7 @@ class Chain:
     """Raw tables and dbt over one ClickHouse: send messages, build, read the marts."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings = settings
+        self.settings = settings
         self._folder = folder
         self._manifest: Any = None
         self.client = connect(settings)
@@ -80,8 +80,8 @@ class Chain:
         where = ["--project-dir", str(DBT_PROJECT_DIR), "--profiles-dir", str(DBT_PROJECT_DIR)]
         where += ["--target-path", str(self._folder / "target"), "--log-path", str(self._folder / "logs")]
         environment = {
-            "CLICKHOUSE_HOST": self._settings.clickhouse_host,
-            "CLICKHOUSE_PORT": str(self._settings.clickhouse_port),
+            "CLICKHOUSE_HOST": self.settings.clickhouse_host,
+            "CLICKHOUSE_PORT": str(self.settings.clickhouse_port),
         }
         with mock.patch.dict(os.environ, environment):
             outcome = runner.invoke(["--quiet", *arguments, *where])
@@ -97,7 +97,7 @@ class Chain:
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """A query's rows over a connection of its own, for readers in other threads."""
-        client = connect(self._settings)
+        client = connect(self.settings)
         try:
             return [tuple(row) for row in client.query(sql).result_rows]
         finally:

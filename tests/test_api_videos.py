@@ -15,13 +15,14 @@ from typing import Any, get_args
 import httpx
 import pyarrow.parquet
 import pytest
-import yaml
 from clickhouse_connect.driver.binding import bind_query
 
-from retention_platform.api import queries, reasons
-from retention_platform.api.models import RetentionCurve, SignificantDropoffs, VideoList
+from retention_platform.api import queries
+from retention_platform.api.models.curves import RetentionCurve
+from retention_platform.api.models.moments import SignificantDropoffs
+from retention_platform.api.models.videos import VideoList
 from retention_platform.api.warehouse import escaped
-from retention_platform.settings import DBT_PROJECT_DIR, load_settings
+from retention_platform.settings import load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
 from tests import oracle
@@ -51,6 +52,17 @@ HOSTILE = [
     "x" * 256,
 ]
 
+
+#: What there is of one video.
+OF_ONE_VIDEO = (
+    "retention_curve",
+    "significant_dropoffs",
+    "key_moments",
+    "engagement_summary",
+    "engagement_daily",
+    "engagement_by_segment",
+    "report",
+)
 
 PUBLISHED_MS = 1_700_000_000_000
 
@@ -156,9 +168,10 @@ def test_every_dropoff_is_the_oracles(api: httpx.Client, expected: oracle.Marts)
 @pytest.mark.parametrize("video_id", HOSTILE, ids=ascii)
 def test_an_id_is_never_anything_but_an_id(api: httpx.Client, video_id: str) -> None:
     views = HOSTILE.index(video_id) + 1
-    for what in ("retention_curve", "significant_dropoffs", "engagement_summary"):
-        found = get(api, path(video_id, what))
-        assert (found["video_id"], found["views"]) == (video_id, views)
+    for what in OF_ONE_VIDEO:
+        if what != "report":
+            found = get(api, path(video_id, what))
+            assert (found["video_id"], found["views"]) == (video_id, views)
         absent = get(api, path(video_id[:-1] + "~", what), 404)
         assert absent["type"] == "urn:retention:problem:unknown-video"
 
@@ -376,7 +389,11 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
         "/health",
         "/metrics",
         "/videos",
-        *(f"/video/{{video_id}}/{what}" for what in ("retention_curve", "significant_dropoffs", "engagement_summary")),
+        "/compare",
+        "/concurrent_viewers",
+        "/viewers_now",
+        "/data_quality",
+        *(f"/video/{{video_id}}/{what}" for what in OF_ONE_VIDEO),
     }
     for name, schema in document["components"]["schemas"].items():
         for field, said in schema.get("properties", {}).items():
@@ -385,10 +402,3 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
         if "{video_id}" in address:
             assert {"200", "404", "422", "503"} <= operations["get"]["responses"].keys()
             assert list(operations["get"]["responses"]["404"]["content"]) == ["application/problem+json"]
-
-
-def test_reasons_use_the_thresholds_that_the_marts_use() -> None:
-    variables = yaml.safe_load((DBT_PROJECT_DIR / "dbt_project.yml").read_text())["vars"]
-    assert variables["moments_min_views"] == reasons.MOMENTS_MIN_VIEWS
-    assert variables["dropoff_buckets"] == reasons.DROPOFF_BUCKETS
-    assert variables["dropoff_edge_buckets"] == reasons.DROPOFF_EDGE_BUCKETS

@@ -413,3 +413,18 @@ def test_acknowledged_inserts_of_every_kind_survive_a_kill(tmp_path: Path) -> No
     with running(tmp_path / "data") as server:
         stored = set(map(int, ask(server.url, "select a from default.t").text.split()))
     assert acknowledged <= stored
+
+
+@pytest.mark.parametrize("form", ["JSONEachRow", "JSONStringsEachRow", "JSONCompactEachRow", "JSONLines"])
+def test_rows_of_several_blocks_are_one_array_where_one_is_wished_for(url: str, form: str) -> None:
+    query = f"select number from numbers(10) settings max_block_size = 2 format {form}"
+    wished = HTTP.get(url, params={"query": query, "output_format_json_array_of_rows": 1}).text
+    plain = HTTP.get(url, params={"query": query}).text
+    assert [list(map(int, row.values() if isinstance(row, dict) else row)) for row in rows_of(wished)] == [
+        [number] for number in range(10)
+    ]
+    assert len(plain.splitlines()) == 10
+
+
+def rows_of(text: str) -> list[Any]:
+    return json.loads(text) if text.startswith("[\n") else [json.loads(line) for line in text.splitlines()]

@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 from retention_platform import cli
-from retention_platform.api import reasons as api_reasons
 from retention_platform.definitions import defs
 from retention_platform.errors import RetentionError, ServiceError
 from retention_platform.orchestration import previews, reports
@@ -271,7 +270,7 @@ def test_what_is_missing_is_missing_for_the_apis_reason(ask: Any, api: httpx.Cli
     assert ("Too few views to rely on" in said) == (0 < views < 30)
 
 
-def test_reasons_and_thresholds_are_those_of_the_api_and_the_marts() -> None:
+def test_thresholds_are_those_of_the_marts() -> None:
     variables = yaml.safe_load((DBT_PROJECT_DIR / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
     assert variables["sufficient_views"] == reasons.SUFFICIENT_VIEWS
     assert variables["moments_min_views"] == reasons.MOMENTS_MIN_VIEWS
@@ -279,9 +278,6 @@ def test_reasons_and_thresholds_are_those_of_the_api_and_the_marts() -> None:
     assert variables["dropoff_buckets"] == reasons.DROPOFF_BUCKETS
     assert variables["dropoff_edge_buckets"] == reasons.DROPOFF_EDGE_BUCKETS
     assert variables["relative_length_percent"] == reasons.SIMILAR_LENGTH_PERCENT
-    for views, duration_s in ((0, 60.0), (0, None), (99, 600.0), (500, 8.0), (500, 600.0)):
-        theirs = api_reasons.without_dropoffs(views, duration_s)
-        assert reasons.without_dropoffs(views, duration_s) == (theirs.code, theirs.text)
 
 
 def test_every_attack_of_the_catalogue_reads_as_it_was_written(ask: Any) -> None:

@@ -12,7 +12,7 @@ from retention_platform import __version__
 from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
 from retention_platform.api.metrics import Metrics
-from retention_platform.api.routers import service, videos
+from retention_platform.api.routers import audience, service, video, videos
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.settings import Settings
@@ -45,4 +45,6 @@ def create_app(settings: Settings) -> FastAPI:
     middleware.install(app, settings, app.state.metrics)
     app.include_router(service.router)
     app.include_router(videos.router)
+    app.include_router(video.router)
+    app.include_router(audience.router)
     return app

@@ -2,6 +2,7 @@
 
 Problem            what a handler raises
 ├── unknown_video  404
+├── bad_parameter  422
 ├── 422, 404, 405  made from the framework's own errors
 └── 503            made from the warehouse's errors, with Retry-After
 """
@@ -17,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from retention_platform.api.models import ProblemDetails
+from retention_platform.api.models.base import ProblemDetails
 from retention_platform.api.warehouse import MartsMissing, WarehouseAway, WarehouseBusy
 from retention_platform.errors import RetentionError, ServiceError
 
@@ -31,14 +32,18 @@ _UNAVAILABLE: dict[type[ServiceError], tuple[str, str, int]] = {
 }
 
 
+_BAD_PARAMETER = "A parameter cannot be used"
+
+
 class Problem(RetentionError):
     """A request that cannot be answered; ``name`` identifies the kind of problem to programs."""
 
-    def __init__(self, status: int, name: str, title: str, detail: str) -> None:
+    def __init__(self, status: int, name: str, title: str, detail: str, **more: Any) -> None:
         super().__init__(detail)
         self.status = status
         self.name = name
         self.title = title
+        self.more = more
 
 
 def unknown_video(video_id: str) -> Problem:
@@ -50,6 +55,12 @@ def unknown_video(video_id: str) -> Problem:
         f"no video {video_id!r}: neither the catalogue nor any event names it, or the marts have not been refreshed "
         "since; GET /videos lists those there are",
     )
+
+
+def bad_parameter(field: str, message: str) -> Problem:
+    """The 422 for parameters that are right by themselves and cannot be used together."""
+    errors = [{"field": field, "message": message}]
+    return Problem(422, "bad-parameter", _BAD_PARAMETER, f"{field}: {message}", errors=errors)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -68,14 +79,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:
-        return problem_response(request, error.status, error.name, error.title, str(error))
+        return problem_response(request, error.status, error.name, error.title, str(error), **error.more)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         # Only places and messages: the input itself may be anything, also what JSON cannot hold.
         found = [{"field": ".".join(map(str, e["loc"])), "message": str(e["msg"])} for e in error.errors()]
         detail = "; ".join(f"{e['field']}: {e['message']}" for e in found)
-        return problem_response(request, 422, "bad-parameter", "A parameter cannot be used", detail, errors=found)
+        return problem_response(request, 422, "bad-parameter", _BAD_PARAMETER, detail, errors=found)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from retention_platform import __version__
 from retention_platform.api import queries
-from retention_platform.api.models import Dependencies, Dependency, Freshness, Health
+from retention_platform.api.models.service import Dependencies, Dependency, Freshness, Health
 from retention_platform.api.queries import MartsFreshness, RawFreshness
 from retention_platform.api.warehouse import MartsMissing, Warehouse, WarehouseAway, WarehouseBusy
 from retention_platform.errors import RetentionError

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from retention_platform.api.models import Health
+from retention_platform.api.models.service import Health
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 

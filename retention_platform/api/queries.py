@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from retention_platform.api.models import CurvePoint, Dropoff, VideoListItem
-from retention_platform.api.warehouse import Warehouse
+from pydantic import BaseModel
+
+from retention_platform.api.models.moments import Dropoff, KeyMoment
+from retention_platform.api.models.videos import Day, Segment, VideoListItem
+from retention_platform.api.warehouse import Parameters, Warehouse
 from retention_platform.errors import RetentionError
 
 #: What the list of videos can be in the order of, and which way.
@@ -25,8 +27,16 @@ Sort = Literal[
 ]
 Order = Literal["asc", "desc"]
 
-_CURVE_COLUMNS = ", ".join(CurvePoint.model_fields)
-_DROPOFF_COLUMNS = ", ".join(Dropoff.model_fields)
+
+def _of_video(mart: str, row: type[BaseModel], order_by: str) -> str:
+    """The rows of a mart that a model describes, of one video."""
+    return f"""
+select {", ".join(row.model_fields)}
+from marts.{mart}
+where video_id = {{video_id:String}}
+order by {order_by}
+"""
+
 
 # A video that a half-done refresh has no summary of yet reads as one without views that was never computed.
 _VIDEO = """
@@ -53,11 +63,6 @@ left join (
 """
 _ONLY = "where video_id = {video_id:String}"
 
-# The marts are replaced one after the other: the curve's own V is the one its ratios are of.
-CURVE_VIEWS = """
-select (select any(views) from marts.retention_curve where video_id = {video_id:String}) as views
-"""
-
 ONE_VIDEO = f"{_VIDEO.format(only=_ONLY)} where videos.video_id = {{video_id:String}}"
 
 # Without a search every video matches: the empty text is in every text.
@@ -77,21 +82,10 @@ select count() as videos, sum(views) as views, sum(watch_time_s) as watch_time_s
 from ({_VIDEO.format(only="")} where {_MATCHES})
 """
 
-CURVE = f"""
-select {_CURVE_COLUMNS}
-from marts.retention_curve
-where video_id = {{video_id:String}}
-order by second
-"""
-
-DROPOFFS = f"""
-select {_DROPOFF_COLUMNS}
-from marts.dropoff_points
-where video_id = {{video_id:String}}
-order by start_second
-"""
-
-DROPOFF_COUNT = "select count() as found from marts.dropoff_points where video_id = {video_id:String}"
+DROPOFFS = _of_video("dropoff_points", Dropoff, "start_second")
+MOMENTS = _of_video("key_moments", KeyMoment, "start_second, kind")
+DAYS = _of_video("engagement_daily", Day, "day")
+SEGMENTS = _of_video("engagement_by_segment", Segment, "dimension, views desc, value")
 
 RAW_FRESHNESS = "select count() as events, max(ingested_at) as newest from raw.playback_events"
 
@@ -108,7 +102,7 @@ class Table:
     """A query whose rows are the answer, and what its file is called when a browser keeps it."""
 
     sql: str
-    parameters: Mapping[str, str | int] = field(default_factory=dict)
+    parameters: Parameters = field(default_factory=dict)
     name: str = "table"
 
 
@@ -149,24 +143,14 @@ async def video_totals(warehouse: Warehouse, search: str) -> dict[str, Any]:
     return (await warehouse.rows(VIDEO_TOTALS, {"search": search}))[0]
 
 
-async def curve_views(warehouse: Warehouse, video_id: str) -> int:
-    """The views that the curve's ratios are of; 0 when there is no curve."""
-    return int((await warehouse.rows(CURVE_VIEWS, {"video_id": video_id}))[0]["views"])
+def of_video(sql: str, video_id: str, name: str) -> Table:
+    """The rows of a query about one video; none for a video without."""
+    return Table(sql, {"video_id": video_id}, f"{video_id}-{name}")
 
 
-def curve(video_id: str) -> Table:
-    """The curve's rows in the order of seconds; none for a video without views."""
-    return Table(CURVE, {"video_id": video_id}, f"{video_id}-retention-curve")
-
-
-async def dropoff_count(warehouse: Warehouse, video_id: str) -> int:
-    """How many significant dropoffs there are."""
-    return int((await warehouse.rows(DROPOFF_COUNT, {"video_id": video_id}))[0]["found"])
-
-
-def dropoffs(video_id: str) -> Table:
-    """The significant dropoffs in the order of the video."""
-    return Table(DROPOFFS, {"video_id": video_id}, f"{video_id}-dropoffs")
+async def count(warehouse: Warehouse, table: Table) -> int:
+    """How many rows a table has."""
+    return int((await warehouse.rows(f"select count() as found from ({table.sql})", table.parameters))[0]["found"])
 
 
 async def raw_freshness(warehouse: Warehouse) -> RawFreshness:

@@ -44,6 +44,7 @@ _SETTINGS: dict[str, str | int] = {
 }
 _ACCEPTED = {"application/json": Format.JSON, "text/csv": Format.CSV, "application/vnd.apache.parquet": Format.PARQUET}
 
+UNCHANGED: dict[str, Any] = {"description": "The marts are those of the ETag in If-None-Match"}
 #: For the OpenAPI page: the other things a path can answer with.
 ALSO: dict[str, Any] = {
     "text/csv": {"schema": {"type": "string"}},
@@ -83,16 +84,21 @@ class Tables:
         self._format = format
         self._known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
 
-    async def answer(self, table: Table, name: str, head: Callable[[], Awaitable[BaseModel]]) -> Response:
+    async def answer(
+        self, table: Table, name: str, head: Callable[[], Awaitable[BaseModel]], *, live: bool = False
+    ) -> Response:
         """The rows as the member ``name`` of the object that ``head`` makes, or alone as CSV or Parquet.
 
-        304 when the client has them of this version of the marts. What ``head`` raises goes to the client first.
+        304 when the client has them of this version of the marts; ``live`` answers are never kept. What ``head``
+        raises goes to the client first.
         """
-        # Before the rows are read: rows newer than their version are asked for again, never kept for too long.
-        tag = f'W/"{await self._version()}-{self._format.value}"'
-        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept, Authorization, X-API-Key"}
-        if tag in self._known:
-            return Response(status_code=304, headers=headers)
+        headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, X-API-Key"}
+        if not live:
+            # Before the rows are read: rows newer than their version are asked for again, never kept for too long.
+            tag = f'W/"{await self._version()}-{self._format.value}"'
+            headers |= {"ETag": tag, "Cache-Control": "no-cache"}
+            if tag in self._known:
+                return Response(status_code=304, headers=headers)
         about, rows = await asyncio.gather(head(), self._rows(table), return_exceptions=True)
         for outcome in (about, rows):
             if isinstance(outcome, BaseException):

@@ -6,8 +6,9 @@ It knows connections and error codes. SQL is in `queries`, and what a client see
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from clickhouse_connect.driver import create_async_client
@@ -20,8 +21,8 @@ from retention_platform.warehouse.client import AUTHENTICATION_FAILED, first_lin
 if TYPE_CHECKING:
     from clickhouse_connect.driver.asyncclient import AsyncClient
 
-#: ClickHouse's codes for a table or a database that is not there, and for a column that is not.
-UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_IDENTIFIER = 60, 81, 47
+#: ClickHouse's codes for what is not there: a table, a database, a column, a view with parameters.
+UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_IDENTIFIER, UNKNOWN_FUNCTION = 60, 81, 47, 46
 #: Too many queries, too slow, out of memory: the same request may succeed later.
 _BUSY = {159, 160, 202, 209, 241}
 
@@ -43,12 +44,22 @@ class MartsMissing(ServiceError):
     """ClickHouse answers, but the marts are not there, or are those of another version."""
 
 
-def escaped(parameters: Mapping[str, str | int]) -> dict[str, bytes | int]:
+#: What a query is given beside its text; a sequence fills an ``Array(String)``.
+Parameters = Mapping[str, "str | int | date | Sequence[str]"]
+
+
+def escaped(parameters: Parameters) -> dict[str, bytes | int | date | list[bytes]]:
     """Parameters so that the driver escapes every byte of a text.
 
     As text it would leave tabs and line ends as they are, and to a ClickHouse server these end a value (code 457).
     """
-    return {name: value.encode() if isinstance(value, str) else value for name, value in parameters.items()}
+    return {name: _bytes(value) for name, value in parameters.items()}
+
+
+def _bytes(value: str | int | date | Sequence[str]) -> bytes | int | date | list[bytes]:
+    if isinstance(value, int | date):
+        return value
+    return value.encode() if isinstance(value, str) else [text.encode() for text in value]
 
 
 class Warehouse:
@@ -60,7 +71,7 @@ class Warehouse:
         self._client: AsyncClient | None = None
         self._connecting: asyncio.Task[AsyncClient] | None = None
 
-    async def rows(self, sql: str, parameters: Mapping[str, str | int] | None = None) -> list[dict[str, Any]]:
+    async def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """The rows of a query, as column name to value; ``parameters`` fill its ``{name:Type}`` places.
 
         Raises WarehouseAway, WarehouseBusy or MartsMissing; any other refusal is a fault of ours and passes through.
@@ -69,9 +80,7 @@ class Warehouse:
             client = self._client or await self._connect()
             return list((await client.query(sql, parameters=escaped(parameters or {}))).named_results())
 
-    async def raw(
-        self, sql: str, parameters: Mapping[str, str | int], fmt: str, settings: Mapping[str, str | int]
-    ) -> bytes:
+    async def raw(self, sql: str, parameters: Parameters, fmt: str, settings: Mapping[str, str | int]) -> bytes:
         """The rows of a query as ClickHouse writes them in the format ``fmt``. Raises as `rows` does."""
         async with self._errors_told():
             client = self._client or await self._connect()
@@ -137,7 +146,7 @@ class Warehouse:
             return WarehouseBusy(f"ClickHouse has no room for this query now ({first_line(error)})")
         if code in {UNKNOWN_TABLE, UNKNOWN_DATABASE}:
             return MartsMissing("the marts are not built yet: materialize them in Dagster or run `retention refresh`")
-        if code == UNKNOWN_IDENTIFIER:
+        if code in {UNKNOWN_IDENTIFIER, UNKNOWN_FUNCTION}:
             return MartsMissing("the marts were built by another version: run `retention refresh --full`")
         return None
 

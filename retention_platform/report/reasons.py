@@ -1,9 +1,12 @@
-"""Why a part of a report is empty, so that "nothing found" is never taken for "nothing known". Pure decisions."""
+"""Why a part of a report or an answer is empty, and how much so many views can tell. Pure decisions.
+
+So that "nothing found" is never taken for "nothing known".
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 #: The same figures as the variables of dbt_project.yml, which decide; tests hold the two together.
 SUFFICIENT_VIEWS = 30
@@ -21,6 +24,25 @@ class Reason(NamedTuple):
 
     code: str
     text: str
+
+
+def sufficiency(views: int) -> Literal["no_views", "insufficient", "curve_only", "tentative", "full"]:
+    """How much so many views can tell (docs/metrics.md, section 5)."""
+    if views == 0:
+        return "no_views"
+    if views < SUFFICIENT_VIEWS:
+        return "insufficient"
+    if views < MOMENTS_MIN_VIEWS:
+        return "curve_only"
+    return "tentative" if views < TENTATIVE_BELOW_VIEWS else "full"
+
+
+def without_moments(views: int) -> Reason:
+    """Why no key moment is reported for a video of so many views."""
+    if views == 0:
+        return Reason("no_views", NO_VIEWS)
+    text = f"{views} views: too few to tell a moment from chance; they are looked for from {MOMENTS_MIN_VIEWS} on"
+    return Reason("too_few_views", text)
 
 
 def without_views(views: int) -> Reason | None:

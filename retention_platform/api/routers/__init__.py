@@ -1,1 +1,1 @@
-"""One router a subject: the service itself, and the videos."""
+"""One router a subject: the service itself, the catalogue, one video, and who watches when."""

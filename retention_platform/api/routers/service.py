@@ -8,7 +8,7 @@ from retention_platform import __version__
 from retention_platform.api import queries
 from retention_platform.api.dependencies import TheHealthCheck, TheMetrics, TheWarehouse
 from retention_platform.api.metrics import CONTENT_TYPE_LATEST
-from retention_platform.api.models import Health, Index
+from retention_platform.api.models.service import Health, Index
 
 router = APIRouter(tags=["service"])
 
@@ -27,7 +27,15 @@ async def index() -> Index:
             "videos": "/videos",
             "retention_curve": "/video/{video_id}/retention_curve",
             "significant_dropoffs": "/video/{video_id}/significant_dropoffs",
+            "key_moments": "/video/{video_id}/key_moments",
             "engagement_summary": "/video/{video_id}/engagement_summary",
+            "engagement_daily": "/video/{video_id}/engagement_daily",
+            "engagement_by_segment": "/video/{video_id}/engagement_by_segment",
+            "report": "/video/{video_id}/report",
+            "compare": "/compare?video_id={video_id}",
+            "concurrent_viewers": "/concurrent_viewers",
+            "viewers_now": "/viewers_now",
+            "data_quality": "/data_quality",
             "metrics": "/metrics",
         },
     )

@@ -1,42 +1,34 @@
-"""The videos and what is known of each."""
+"""The catalogue, and several of its videos beside each other."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from retention_platform.api import queries, reasons
-from retention_platform.api.dependencies import TheWarehouse, VideoId
+from retention_platform.api import curves, queries
+from retention_platform.api.dependencies import TheWarehouse
 from retention_platform.api.errors import responses, unknown_video
-from retention_platform.api.models import (
-    CurveHead,
-    DropoffsHead,
-    EngagementSummary,
-    RetentionCurve,
-    SignificantDropoffs,
-    VideoList,
-    VideoListHead,
-    VideoTotals,
-)
+from retention_platform.api.models.curves import Compared, Comparison, ComparisonHead
+from retention_platform.api.models.videos import VideoList, VideoListHead, VideoTotals
 from retention_platform.api.queries import Order, Sort
-from retention_platform.api.tables import ALSO, TheTables
-
-_UNCHANGED = {"description": "The marts are those of the ETag in If-None-Match"}
+from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.contract import MAX_ID_LENGTH
+from retention_platform.report.reasons import SUFFICIENT_VIEWS
 
 router = APIRouter(tags=["videos"])
 
 #: ClickHouse reads an offset of 32 bits; no catalogue is longer.
 MAX_OFFSET = 2**32 - 1
 MAX_SEARCH = 200
+MAX_COMPARED = 20
 
 
 @router.get(
     "/videos",
     summary="All videos with their headline figures",
     response_model=VideoList,
-    responses={200: {"content": ALSO}, 304: _UNCHANGED, **responses(422, 503)},
+    responses={200: {"content": ALSO}, 304: UNCHANGED, **responses(422, 503)},
 )
 async def videos(
     tables: TheTables,
@@ -61,56 +53,32 @@ async def videos(
 
 
 @router.get(
-    "/video/{video_id:video_id}/retention_curve",
-    summary="Who is still watching, second by second",
-    response_model=RetentionCurve,
-    responses={200: {"content": ALSO}, 304: _UNCHANGED, **responses(404, 422, 503)},
+    "/compare",
+    summary="The curves of several videos on one axis",
+    response_model=Comparison,
+    responses={200: {"content": ALSO}, 304: UNCHANGED, **responses(404, 422, 503)},
 )
-async def retention_curve(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
-    """A point for every second of the video. A video without views has no points, and a reason."""
+async def compare(
+    tables: TheTables,
+    warehouse: TheWarehouse,
+    video_id: Annotated[
+        list[Annotated[str, Query(max_length=MAX_ID_LENGTH)]],
+        Query(min_length=1, max_length=MAX_COMPARED, description="give it several times"),
+    ],
+    points: Annotated[int, Query(ge=2, le=1001, description="points of each curve, from 0 % to 100 %")] = 101,
+) -> Response:
+    """Each curve at the same parts of its length, so that videos of different length lie on one another."""
+    ids = list(dict.fromkeys(video_id))
 
-    async def head() -> CurveHead:
-        video, views = await asyncio.gather(
-            queries.video(warehouse, video_id), queries.curve_views(warehouse, video_id)
-        )
-        known = {**_known(video, video_id), "views": views}
-        return CurveHead.model_validate({**known, "reason": reasons.without_views(views)})
+    async def head() -> ComparisonHead:
+        found = await curves.compared(warehouse, ids)
+        for one in ids:
+            if one not in found:
+                raise unknown_video(one)
+        told = [
+            Compared.model_validate({**found[one], "is_sufficient": found[one]["views"] >= SUFFICIENT_VIEWS})
+            for one in ids
+        ]
+        return ComparisonHead(videos=told)
 
-    return await tables.answer(queries.curve(video_id), "points", head)
-
-
-@router.get(
-    "/video/{video_id:video_id}/significant_dropoffs",
-    summary="Where significantly more people leave than around it",
-    response_model=SignificantDropoffs,
-    responses={200: {"content": ALSO}, 304: _UNCHANGED, **responses(404, 422, 503)},
-)
-async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
-    """The significant dropoffs in the order of the video; when there are none, the reason."""
-
-    async def head() -> DropoffsHead:
-        video, found = await asyncio.gather(
-            queries.video(warehouse, video_id), queries.dropoff_count(warehouse, video_id)
-        )
-        known = _known(video, video_id)
-        reason = None if found else reasons.without_dropoffs(known["views"], known["duration_s"])
-        return DropoffsHead.model_validate({**known, "reason": reason})
-
-    return await tables.answer(queries.dropoffs(video_id), "dropoffs", head)
-
-
-@router.get(
-    "/video/{video_id:video_id}/engagement_summary",
-    summary="The engagement figures of one video",
-    responses=responses(404, 422, 503),
-)
-async def engagement_summary(warehouse: TheWarehouse, video_id: VideoId) -> EngagementSummary:
-    """All figures of one video. Without views the ratios are null, and the reason says so."""
-    known = _known(await queries.video(warehouse, video_id), video_id)
-    return EngagementSummary.model_validate({**known, "reason": reasons.without_views(known["views"])})
-
-
-def _known(video: dict[str, Any] | None, video_id: str) -> dict[str, Any]:
-    if video is None:
-        raise unknown_video(video_id)
-    return video
+    return await tables.answer(curves.comparison(ids, points), "points", head)

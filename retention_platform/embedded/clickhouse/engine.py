@@ -69,12 +69,12 @@ _READER = """        <{name}>
 
 #: Where chDB's defaults differ from a server's. Pipes cannot be mapped into memory.
 _AS_A_SERVER = {"implicit_select": "0", "allow_introspection_functions": "0", "storage_file_read_method": "pread"}
-#: Formats without anything before, between or after the rows, so that blocks stand one after the other.
+#: Formats without anything before, between or after the rows, so that blocks stand one after the other. Not those of
+#: JSON objects, which a setting puts into an array.
 _BLOCKWISE = frozenset(
     {
         *("native", "rowbinary", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "tskv", "msgpack"),
-        *("jsoneachrow", "jsonlines", "ndjson", "jsonstringseachrow", "jsoncompacteachrow"),
-        *("jsoncompactstringseachrow", "lineasstring", "rawblob", "null"),
+        *("jsoncompacteachrow", "jsoncompactstringseachrow", "lineasstring", "rawblob", "null"),
     }
 )
 #: How the engine says that it hands over a result only as a whole.

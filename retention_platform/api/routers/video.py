@@ -1,0 +1,227 @@
+"""What is known of one video."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from retention_platform.api import queries
+from retention_platform.api.choice import CALL, Choice, TheChoice
+from retention_platform.api.curves import Curve
+from retention_platform.api.dependencies import TheWarehouse, VideoId
+from retention_platform.api.errors import bad_parameter, responses, unknown_video
+from retention_platform.api.models.base import Reason
+from retention_platform.api.models.curves import CurveHead, LiveCurveHead, LiveRetentionCurve, RetentionCurve
+from retention_platform.api.models.moments import DropoffsHead, KeyMoments, MomentsHead, SignificantDropoffs
+from retention_platform.api.models.videos import (
+    DaysHead,
+    Engagement,
+    EngagementBySegment,
+    EngagementDaily,
+    EngagementSummary,
+    SegmentsHead,
+)
+from retention_platform.api.queries import Table
+from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.api.warehouse import Warehouse
+from retention_platform.report import make, reasons
+from retention_platform.report import queries as report_queries
+
+router = APIRouter(tags=["one video"], prefix="/video/{video_id:video_id}")
+
+_TABLE: dict[int | str, Any] = {200: {"content": ALSO}, 304: UNCHANGED, **responses(404, 422, 503)}
+_CHOSEN_FIGURES = f"select * from marts.engagement_of{CALL}"
+
+
+@router.get(
+    "/retention_curve",
+    summary="Who is still watching, second by second",
+    response_model=RetentionCurve | LiveRetentionCurve,
+    responses=_TABLE,
+)
+async def retention_curve(
+    tables: TheTables,
+    warehouse: TheWarehouse,
+    video_id: VideoId,
+    choice: TheChoice,
+    points: Annotated[
+        int | None,
+        Query(ge=2, le=100_000, description="at most so many seconds, evenly spread, each with its own figures"),
+    ] = None,
+    source: Annotated[
+        Literal["batch", "live"],
+        Query(description="batch: the marts; live: the stream's last hour, which knows no days and no segments"),
+    ] = "batch",
+) -> Response:
+    """A point for every second of the video, or as many as asked for; without views no points, and a reason."""
+    live = source == "live"
+    if live and not choice.is_all:
+        raise bad_parameter("query.source", "Input should be 'batch' for some days or segments")
+    curve = Curve(video_id, choice, live=live)
+
+    async def head() -> CurveHead | LiveCurveHead:
+        video, views = await asyncio.gather(_known(warehouse, video_id), curve.views(warehouse))
+        if live:
+            return LiveCurveHead.model_validate({**_of_views(video, views), "reason": _nobody(views)})
+        reason = _without_views(video["views"], views)
+        return CurveHead.model_validate({**_of_views(video, views), "chosen": choice.described(), "reason": reason})
+
+    return await tables.answer(curve.points(points), "points", head, live=live)
+
+
+@router.get(
+    "/significant_dropoffs",
+    summary="Where significantly more people leave than around it",
+    response_model=SignificantDropoffs,
+    responses=_TABLE,
+)
+async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+    """The significant dropoffs in the order of the video; when there are none, the reason."""
+    table = queries.of_video(queries.DROPOFFS, video_id, "dropoffs")
+
+    async def head() -> DropoffsHead:
+        video, found = await _counted(warehouse, video_id, table)
+        reason = None if found else reasons.without_dropoffs(video["views"], video["duration_s"])
+        return DropoffsHead.model_validate({**video, "reason": _told(reason)})
+
+    return await tables.answer(table, "dropoffs", head)
+
+
+@router.get(
+    "/key_moments",
+    summary="Intro, outro, and what is rewatched, skipped or held",
+    response_model=KeyMoments,
+    responses=_TABLE,
+)
+async def key_moments(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+    """The key moments in the order of the video; when there are none, the reason."""
+    table = queries.of_video(queries.MOMENTS, video_id, "key-moments")
+
+    async def head() -> MomentsHead:
+        video, found = await _counted(warehouse, video_id, table)
+        reason = None if found else reasons.without_moments(video["views"])
+        return MomentsHead.model_validate({**video, "reason": _told(reason)})
+
+    return await tables.answer(table, "moments", head)
+
+
+@router.get("/engagement_summary", summary="The engagement figures", responses=responses(404, 422, 503))
+async def engagement_summary(warehouse: TheWarehouse, video_id: VideoId, choice: TheChoice) -> EngagementSummary:
+    """All figures of one video, or of some days and segments. Without views ratios are null, and the reason says so."""
+    video = await _known(warehouse, video_id)
+    of_all = int(video["views"])
+    if not choice.is_all:
+        video = {**video, **await _chosen_figures(warehouse, video_id, choice)}
+    reason = _without_views(of_all, video["views"])
+    return EngagementSummary.model_validate({**video, "chosen": choice.described(), "reason": reason})
+
+
+@router.get(
+    "/engagement_daily",
+    summary="The engagement figures day by day",
+    response_model=EngagementDaily,
+    responses=_TABLE,
+)
+async def engagement_daily(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+    """A row a UTC day with sessions."""
+    table = queries.of_video(queries.DAYS, video_id, "engagement-daily")
+
+    async def head() -> DaysHead:
+        video, found = await _counted(warehouse, video_id, table)
+        return DaysHead.model_validate({**video, "reason": _told(reasons.without_views(found))})
+
+    return await tables.answer(table, "days", head)
+
+
+@router.get(
+    "/engagement_by_segment",
+    summary="The engagement figures by device, country, source and kind of viewer",
+    response_model=EngagementBySegment,
+    responses=_TABLE,
+)
+async def engagement_by_segment(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+    """A row a segment with views; each dimension splits the same views."""
+    table = queries.of_video(queries.SEGMENTS, video_id, "segments")
+
+    async def head() -> SegmentsHead:
+        video, found = await _counted(warehouse, video_id, table)
+        return SegmentsHead.model_validate({**video, "reason": _told(reasons.without_views(found))})
+
+    return await tables.answer(table, "segments", head)
+
+
+@router.get(
+    "/report",
+    summary="All of it as a document",
+    response_class=Response,
+    responses={
+        200: {"content": {kind: {"schema": {"type": "string"}} for kind in make.MEDIA_TYPES.values()}},
+        **responses(404, 422, 503),
+    },
+)
+async def report(
+    warehouse: TheWarehouse,
+    video_id: VideoId,
+    format: Annotated[
+        make.Format, Query(description="md, html (one file that works offline) or svg (the picture alone)")
+    ] = make.Format.MARKDOWN,
+) -> Response:
+    """Headline figures with what is typical, the curve, dropoffs and moments in words, segments, quality, method."""
+    there = [row["name"] for row in await warehouse.rows(report_queries.TABLES)]
+    wanted = report_queries.sections(there)
+    # Asked for by its id alone: the other queries give nothing for a video that is not there.
+    found = await asyncio.gather(*(warehouse.rows(sql, {"video_id": video_id}) for sql in wanted.values()))
+    rows = dict(zip(wanted, found, strict=True))
+    if not rows["video"]:
+        raise unknown_video(video_id)
+    made_at = datetime.now(timezone.utc)
+    text = make.report_for(rows, video_id, format, made_at=made_at, picture="report?format=svg")
+    return Response(text, media_type=make.MEDIA_TYPES[format], headers={"Cache-Control": "no-cache"})
+
+
+async def _known(warehouse: Warehouse, video_id: str) -> dict[str, Any]:
+    """What every answer about a video begins with; 404 when there is no such video."""
+    video = await queries.video(warehouse, video_id)
+    if video is None:
+        raise unknown_video(video_id)
+    return {**video, "sufficiency": reasons.sufficiency(int(video["views"]))}
+
+
+async def _counted(warehouse: Warehouse, video_id: str, table: Table) -> tuple[dict[str, Any], int]:
+    video, found = await asyncio.gather(_known(warehouse, video_id), queries.count(warehouse, table))
+    return video, found
+
+
+async def _chosen_figures(warehouse: Warehouse, video_id: str, choice: Choice) -> dict[str, Any]:
+    """The figures of some of a video's views, in place of those of all; what only all can tell is null."""
+    found = await warehouse.rows(_CHOSEN_FIGURES, choice.parameters(video_id))
+    nothing = {name: 0 if field.annotation is int else None for name, field in Engagement.model_fields.items()}
+    zeros = {"watch_time_s": 0, "content_played_s": 0, "content_watched_s": 0, "first_event_at": None}
+    figures = found[0] if found else {**nothing, **zeros, "last_event_at": None, "views": 0}
+    of_all = {"sessions": None, "implausible_sessions": None, "invalid_intervals": None}
+    return {**figures, **of_all, **_of_views({}, int(figures["views"]))}
+
+
+def _of_views(video: dict[str, Any], views: int) -> dict[str, Any]:
+    """A video as so many of its views show it."""
+    sufficient = views >= reasons.SUFFICIENT_VIEWS
+    return {**video, "views": views, "is_sufficient": sufficient, "sufficiency": reasons.sufficiency(views)}
+
+
+def _without_views(of_all: int, views: int) -> Reason | None:
+    """Why there are no figures: of the whole video, or of those of its views that were chosen."""
+    if views == 0 and of_all > 0:
+        return Reason(code="nobody", text=f"none of the video's {of_all} views is of these days and segments")
+    return _told(reasons.without_views(views))
+
+
+def _nobody(views: int) -> Reason | None:
+    text = "nobody reported playing this video in the last hour"
+    return Reason(code="nobody", text=text) if views == 0 else None
+
+
+def _told(reason: reasons.Reason | None) -> Reason | None:
+    return None if reason is None else Reason.model_validate(reason._asdict())
