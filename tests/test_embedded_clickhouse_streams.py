@@ -137,6 +137,51 @@ def test_the_data_of_an_insert_of_any_size_takes_little_memory(tmp_path: Path) -
         assert process.memory_info().rss - before < 250_000_000
 
 
+BIG = 1_000_000
+
+
+@pytest.mark.parametrize("head", ["", "Expect: 100-continue\r\n"])
+def test_a_big_body_is_taken_to_its_last_byte_and_not_further(url: str, database: str, head: str) -> None:
+    assert ask(url, f"create table {database}.t (a UInt32, b String) engine = Memory").status_code == 200
+    body = b"".join(b"%d\tviewer %d\n" % (n, n) for n in range(BIG))
+    following = b"GET /?query=select+7 HTTP/1.1\r\nHost: x\r\n\r\n"
+    query = f"insert into {database}.t format TSV"
+    parameters = {"query": query, "wait_end_of_query": 1}
+    with raw(url, body, head, **parameters) as connection:
+        connection.sendall(following + following)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n7\n") or answer.count(b"\r\n\r\n7\n") < 2:
+            more = connection.recv(10_000)
+            assert more, f"the connection ended after {answer!r}"
+            answer += more
+    assert b'"written_rows":"1000000"' in answer.replace(b'": "', b'":"')
+    stored = ask(url, f"select count(), sum(a), sum(length(b)) from {database}.t").text
+    assert stored == f"{BIG}\t{BIG * (BIG - 1) // 2}\t{sum(len(f'viewer {n}') for n in range(BIG))}\n"
+
+
+def test_what_is_wrong_in_a_big_body_is_told_and_the_connection_lives_on(url: str, database: str) -> None:
+    assert ask(url, f"create table {database}.t (a UInt32) engine = Memory").status_code == 200
+    body = b"no number\n" + b"1\n" * 8_000_000
+    with httpx.Client(timeout=120) as client:
+        for _ in range(2):
+            answer = client.post(url, params={"query": f"insert into {database}.t format TSV"}, content=body)
+            assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (400, "27"), answer.text
+        assert client.post(url, content=f"select count() from {database}.t").text == "0\n"
+
+
+def test_a_big_body_cut_off_is_not_taken_for_the_whole(url: str, database: str) -> None:
+    assert ask(url, f"create table {database}.t (a UInt32) engine = MergeTree order by a").status_code == 200
+    query_id = uuid.uuid4().hex
+    address = httpx.URL(url)
+    target = urlencode({"query": f"insert into {database}.t format TSV", "query_id": query_id})
+    with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
+        connection.sendall(f"POST /?{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n".encode())
+        connection.sendall(b"1\n" * 400_000)
+        wait_for(lambda: runs(url, query_id))
+    wait_for(lambda: not runs(url, query_id))
+    assert ask(url, f"select count() from {database}.t").text == "0\n"
+
+
 def test_an_error_amid_a_result_is_marked_and_the_result_not_ended(url: str) -> None:
     query = b"select number, throwIf(number = 3000000, 'my words') from numbers(5000000) format TSV"
     with raw(url, query) as connection:

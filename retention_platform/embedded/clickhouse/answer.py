@@ -14,7 +14,7 @@ from retention_platform.embedded.clickhouse.codecs import Encoder, Plain, encode
 from retention_platform.embedded.clickhouse.engine import Engine, Run
 from retention_platform.embedded.clickhouse.errors import AbortedError, EngineError
 from retention_platform.embedded.clickhouse.pipes import Reader
-from retention_platform.embedded.clickhouse.protocol import early_headers_of
+from retention_platform.embedded.clickhouse.protocol import wire_of
 from retention_platform.embedded.clickhouse.request import Asked
 from retention_platform.embedded.clickhouse.response import exception_block, media_type, new_tag, summary_of
 
@@ -39,7 +39,7 @@ class Answer:
         self.asked: Asked | None = None
         self._engine = engine
         self._accepted = Request(scope).headers.get("Accept-Encoding", "")
-        self._early = early_headers_of(scope)
+        self._wire = wire_of(scope)
         self._send = send
         self._stages: list[Encoder] = []
 
@@ -117,7 +117,7 @@ class Answer:
             waits = []
             if deadline is not None:
                 waits.append(max(deadline - now, 0))
-            if asked.progress_seconds is not None and self._early is not None:
+            if asked.progress_seconds is not None and self._wire is not None:
                 waits.append(max(told + asked.progress_seconds - now, 0))
             piece = await result.read(min(waits, default=None))
             if piece == b"":
@@ -128,10 +128,10 @@ class Answer:
                     deadline = time.monotonic() + _PATIENCE
             elif deadline is not None and time.monotonic() >= deadline:
                 return False
-            elif self._early is not None:
+            elif self._wire is not None:
                 told = time.monotonic()
                 progress = {"X-ClickHouse-Progress": summary_of(run.counts_now())}
-                self._early.send(_encoded_headers(progress if self._early.begun else self._common() | progress))
+                self._wire.send(_encoded_headers(progress if self._wire.begun else self._common() | progress))
         return False
 
     def _common(self) -> dict[str, str]:
@@ -148,7 +148,7 @@ class Answer:
 
     @property
     def _has_begun(self) -> bool:
-        return self._early is not None and self._early.begun
+        return self._wire is not None and self._wire.begun
 
     def _choose_stages(self, asked: Asked, headers: dict[str, str]) -> None:
         """Choose the compressions of the body; named in the headers but for ClickHouse's own."""
@@ -187,8 +187,8 @@ class Answer:
         await self._body(body, more=False)
 
     async def _begin(self, headers: dict[str, str]) -> None:
-        if self._early is not None and self._early.begun:
-            self._early.finish(_encoded_headers(headers))
+        if self._wire is not None and self._wire.begun:
+            self._wire.finish(_encoded_headers(headers))
         else:
             await self._send({"type": "http.response.start", "status": 200, "headers": _encoded_headers(headers)})
 

@@ -67,8 +67,15 @@ _READER = """        <{name}>
             <grants>{grants}</grants>
         </{name}>"""
 
-#: Where chDB's defaults differ from a server's. Pipes cannot be mapped into memory.
-_AS_A_SERVER = {"implicit_select": "0", "allow_introspection_functions": "0", "storage_file_read_method": "pread"}
+#: Bytes of free memory for each thread that writes an INSERT; the engine's own 4 GiB would leave it one thread here.
+_MEMORY_PER_WRITER = 1024**3
+#: Where chDB's defaults differ from a server's, or from what is right here. Pipes cannot be mapped into memory.
+_DEFAULTS = {
+    "implicit_select": "0",
+    "allow_introspection_functions": "0",
+    "storage_file_read_method": "pread",
+    "max_insert_threads_min_free_memory_per_thread": str(_MEMORY_PER_WRITER),
+}
 #: Formats without anything before, between or after the rows, so that blocks stand one after the other. Not those of
 #: JSON objects, which a setting puts into an array.
 _BLOCKWISE = frozenset(
@@ -374,7 +381,7 @@ class Engine:
     def __init__(self, path: Path, users: Iterable[User] = (), memory_limit: int = MEMORY_LIMIT) -> None:
         """Open the folder; it is kept open. Raises EngineError."""
         config = path.with_name(f"{path.name}.config.xml")
-        defaults = "".join(f"&{name}={quote_url(value)}" for name, value in _AS_A_SERVER.items())
+        defaults = "".join(f"&{name}={quote_url(value)}" for name, value in _DEFAULTS.items())
         users_file = path.with_name(f"{path.name}.users.xml")
         users_file.write_text(_users_xml(users), encoding="utf-8")
         config.write_text(_CONFIG.format(memory=memory_limit, users=users_file), encoding="utf-8")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 #: Bytes that a pipe holds once much goes through it; each one taken spares two changes of thread.
 _WIDE = 1 << 20
+#: Whether bytes can go from a socket into a pipe without coming up here: Linux.
+CAN_SPLICE = hasattr(os, "splice")
 #: Linux's F_SETPIPE_SZ, which `fcntl` names from Python 3.10 on only where it exists.
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
@@ -106,3 +108,55 @@ class Writer(_End):
                 self._count(written)
                 rest = rest[written:]
         return True
+
+    async def splice(self, source: int, size: int) -> int | None:
+        """Move up to ``size`` bytes from the socket ``source``; 0 at its end, None when it has none now.
+
+        Waits for room. Raises BrokenPipeError when the other end is closed, ConnectionError from the socket.
+        """
+        if self._descriptor is None:
+            raise BrokenPipeError
+        try:
+            moved = os.splice(source, self._descriptor, min(size, _WIDE), flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            # Either is why; once there is room it is the socket, or the next attempt succeeds.
+            await self._ready(None, write=True)
+            return None
+        self._count(moved)
+        return moved
+
+
+class Inlet(_End):
+    """A socket of which bytes are taken without looking at them, by a descriptor of its own."""
+
+    def __init__(self, socket: int) -> None:
+        super().__init__(os.dup(socket))
+
+    async def move(self, pipe: Writer, size: int) -> int:
+        """Move ``size`` bytes into the pipe, dropping them once its other end is closed; returns how many came."""
+        assert self._descriptor is not None
+        left, wanted = size, True
+        with contextlib.suppress(ConnectionError):
+            while left:
+                moved: int | None
+                try:
+                    moved = await pipe.splice(self._descriptor, left) if wanted else self._drop(left)
+                except BrokenPipeError:
+                    wanted = False
+                    continue
+                if moved == 0:
+                    break
+                if moved is None:
+                    await self._ready(None, write=False)
+                else:
+                    left -= moved
+                    # However fast both sides are, others have their turn.
+                    await asyncio.sleep(0)
+        return size - left
+
+    def _drop(self, size: int) -> int | None:
+        assert self._descriptor is not None
+        try:
+            return len(os.read(self._descriptor, min(size, _WIDE)))
+        except BlockingIOError:
+            return None

@@ -1,29 +1,38 @@
-"""The HTTP connection under the application: uvicorn's, with headers that may be sent one by one.
+"""The HTTP connection under the application: uvicorn's, with what ASGI has no words for.
 
 ASGI sends all headers at once. Progress is told by headers that come while a query runs, so that a client or a proxy
-that waits does not give up; `EarlyHeaders` writes them to the connection itself.
+that waits does not give up; `Wire.send` writes them to the connection itself. And ASGI hands a body over in pieces,
+each copied several times; `Wire.splice` has the kernel move a big one from the socket into a pipe.
 """
 
 from __future__ import annotations
 
+import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from retention_platform.embedded.clickhouse.pipes import CAN_SPLICE, Inlet, Writer
+
 #: ASGI's name for what a server can do beyond it.
-EXTENSION = "retention.early_headers"
+EXTENSION = "retention.wire"
+#: Bytes of a body to come that make it worth taking the socket for.
+_MUCH = 4 << 20
 
 
-def early_headers_of(scope: Scope) -> EarlyHeaders | None:
-    """The EarlyHeaders of a request, where the connection has any."""
-    early: EarlyHeaders | None = scope.get("extensions", {}).get(EXTENSION, {}).get("")
-    return early
+def wire_of(scope: Scope) -> Wire | None:
+    """The Wire of a request, where the connection has one."""
+    wire: Wire | None = scope.get("extensions", {}).get(EXTENSION, {}).get("")
+    return wire
 
 
-class EarlyHeaders:
-    """Sends the head of one response in pieces; its body goes through ASGI as ever."""
+class Wire:
+    """The connection, as one request may use it past ASGI."""
 
-    def __init__(self, protocol: HttpToolsProtocol) -> None:
+    def __init__(self, protocol: Protocol, length: int) -> None:
         self._protocol = protocol
+        #: Bytes of the body that have not come yet; 0 when its length is not told.
+        self.left = length
+        #: Whether the head of the response is begun.
         self.begun = False
 
     def send(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -44,11 +53,52 @@ class EarlyHeaders:
         cycle.waiting_for_100_continue = False
         cycle.chunked_encoding = True
 
+    async def splice(self, pipe: Writer) -> None:
+        """Move the rest of the body into a pipe when it is big; ASGI then tells that the body has ended.
+
+        Bytes that the pipe does not take any more are dropped. The client going away closes the connection, which ASGI
+        tells too.
+        """
+        if self.left < _MUCH or not CAN_SPLICE:
+            return
+        protocol, cycle = self._protocol, self._protocol.cycle
+        protocol.flow.pause_reading()
+        await pipe.write(bytes(cycle.body))
+        cycle.body.clear()
+        inlet = Inlet(protocol.transport.get_extra_info("socket").fileno())
+        try:
+            self.left -= await inlet.move(pipe, self.left)
+        finally:
+            inlet.close()
+        if self.left:
+            cycle.disconnected = True
+            protocol.transport.close()
+        else:
+            # The parser has not seen the body's end: another one reads the next head.
+            protocol.renew_parser()
+            cycle.more_body = False
+            protocol.flow.resume_reading()
+        cycle.message_event.set()
+
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol that hands each request its EarlyHeaders."""
+    """uvicorn's protocol that hands each request its Wire."""
+
+    _wire: Wire
 
     def on_headers_complete(self) -> None:
         """Called by the parser when a request's head is read."""
-        self.scope["extensions"] = {EXTENSION: {"": EarlyHeaders(self)}}
+        length = dict(self.headers).get(b"content-length", b"")
+        self._wire = Wire(self, int(length) if length.isdigit() else 0)
+        self.scope["extensions"] = {EXTENSION: {"": self._wire}}
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser for each piece of a body."""
+        self._wire.left -= len(body)
+        super().on_body(body)
+
+    def renew_parser(self) -> None:
+        """Expect the head of a request next."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -26,6 +26,7 @@ from retention_platform.embedded.clickhouse.codecs import Decoder, decoder
 from retention_platform.embedded.clickhouse.engine import Engine, Run, Statement, Table
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
 from retention_platform.embedded.clickhouse.pipes import Reader, Writer
+from retention_platform.embedded.clickhouse.protocol import Wire, wire_of
 from retention_platform.embedded.clickhouse.request import Asked, asked_of
 from retention_platform.embedded.clickhouse.session import Session
 from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, split_list
@@ -77,6 +78,8 @@ class _Given:
     insert: Insert | None = None
     #: The rest of an INSERT's data, behind what is in ``text``.
     rest: AsyncIterator[bytes] | None = None
+    #: Where the rest comes from, if it comes as it is to be.
+    wire: Wire | None = None
     tables: tuple[Table, ...] = ()
 
     @property
@@ -167,7 +170,7 @@ class Server:
             execution = loop.run_in_executor(self._queries, _execute, run, sink, source)
             try:
                 if given.insert is not None and data is not None:
-                    await _feed(data, given.text[given.insert.data :], given.rest)
+                    await _feed(data, given, given.insert.data)
                     data.close()
                 watch = asyncio.create_task(self._watch(incoming, run, result))
                 try:
@@ -229,27 +232,32 @@ def _execute(run: Run, sink: int, source: int | None) -> None:
             os.close(source)
 
 
-async def _feed(data: Writer, head: bytes, rest: AsyncIterator[bytes] | None) -> None:
+async def _feed(data: Writer, given: _Given, begin: int) -> None:
     """Bring an INSERT its data. When it has failed already, read the rest for nothing. Raises EngineError."""
-    wanted = await data.write(head)
-    if rest is not None:
-        async for piece in rest:
-            wanted = wanted and await data.write(piece)
+    wanted = await data.write(given.text[begin:])
+    if given.rest is None:
+        return
+    async for piece in given.rest:
+        wanted = wanted and await data.write(piece)
+        if given.wire is not None:
+            await given.wire.splice(data)
 
 
 async def _read(request: Request, asked: Asked) -> _Given:
     """The statement, from the URL and the body joined, as far as it must be known to begin. Raises EngineError."""
     text = bytearray(f"{asked.query}\n".encode("utf-8", "surrogateescape") if asked.query.strip() else b"")
-    pieces = _plain(request.stream(), asked, request.headers.get("Content-Encoding", ""))
+    encoding = request.headers.get("Content-Encoding", "")
+    pieces = _plain(request.stream(), asked, encoding)
+    wire = None if encoding or asked.packed_in else wire_of(request.scope)
     insert = insert_of(bytes(text))
     if insert is not None:
-        return _Given(bytes(text), insert, pieces)
+        return _Given(bytes(text), insert, pieces, wire)
     async for piece in pieces:
         text += piece
         if len(text) >= MAX_INSERT_TEXT:
             insert = insert_of(bytes(text))
             if insert is not None:
-                return _Given(bytes(text), insert, pieces)
+                return _Given(bytes(text), insert, pieces, wire)
             break
     async for piece in pieces:
         text += piece
