@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def test_each_user_has_a_password_of_its_own(url: str) -> None:
         assert ask(url, user, "select 1").text == "1\n"
         assert code(ask(url, (user[0], "another"), "select 1")) == "516"
     assert code(ask(url, ("root", "mine"), "select 1")) == "516"
+
+
+@pytest.mark.parametrize("header", ["Bearer a.b.c", "Basic", "Basic ZGVmYXVsdA", "Basic ////", "Negotiate x", "x"])
+def test_other_credentials_than_name_and_password_are_refused(clickhouse_port: int, header: str) -> None:
+    # This server's `default` has no password: what it cannot check it must not take for none.
+    answer = HTTP.get(f"http://127.0.0.1:{clickhouse_port}/?query=select+1", headers={"Authorization": header})
+    assert (answer.status_code, code(answer)) == (403, "516")
 
 
 def test_a_reader_without_a_password_does_not_exist_beside_one_with(tmp_path: Path) -> None:
@@ -209,3 +217,50 @@ def test_nothing_of_a_reader_s_statement_is_left_behind(url: str) -> None:
         ask(url, BI, statement)
     listed = ask(url, ("default", "mine"), "select name from system.tables where database = '_embedded' order by name")
     assert listed.text.split() == ["processes", "query_log"]
+
+
+def test_users_made_by_sql_may_log_in_and_nothing_more_also_after_a_restart(tmp_path: Path) -> None:
+    owner, made = ("default", "mine"), ("it's", "a 'word'")
+    hashed = hashlib.sha256(b"of hers").hexdigest()
+
+    def tried(url: str) -> None:
+        assert ask(url, made, "select 1").text == "1\n"
+        assert ask(url, ("b`c", "of hers"), "select count() from numbers(3)").text == "3\n"
+        for user, password in ((made[0], ""), ("b`c", hashed), ("nobody", "")):
+            assert code(ask(url, (user, password), "select 1")) == "516"
+        for statement in ("select * from marts.t", "describe marts.t", "show tables from marts", "drop user x"):
+            assert code(ask(url, made, statement)) in ("497", "164"), statement
+        assert "marts" not in ask(url, made, "show databases").text
+
+    with running(tmp_path / "data", password="mine") as server:
+        for statement in ("create database marts", "create table marts.t (a Int8) engine = Memory"):
+            assert ask(server.url, owner, statement).status_code == 200
+        answer = ask(server.url, owner, "create user 'it\\'s' /* by */ identified by 'a \\'word\\'';")
+        assert answer.status_code == 200, answer.text
+        hers = f"create user if not exists `b``c` identified with sha256_hash by '{hashed}'"
+        assert ask(server.url, owner, hers).status_code == ask(server.url, owner, hers).status_code == 200
+        tried(server.url)
+        assert code(ask(server.url, owner, "create user `b``c`")) == "493"
+        assert code(ask(server.url, owner, "create user or replace default identified by 'x'")) == "493"
+        assert code(ask(server.url, owner, "drop user default")) == "495"
+        assert code(ask(server.url, owner, "create user x settings max_threads = 1")) == "514"
+        assert a_password_is_nowhere(tmp_path, b"a 'word'")
+    with running(tmp_path / "data", password="mine") as server:
+        tried(server.url)
+        assert ask(server.url, owner, "drop user `it's`, `b``c`").status_code == 200
+        assert code(ask(server.url, made, "select 1")) == "516"
+        assert code(ask(server.url, owner, "drop user `it's`")) == "192"
+        assert ask(server.url, owner, "drop user if exists `it's`").status_code == 200
+
+
+def a_password_is_nowhere(folder: Path, password: bytes) -> bool:
+    return not any(password in file.read_bytes() for file in folder.glob("*") if file.is_file())
+
+
+def test_a_dictionary_of_a_table_here_is_read_with_its_maker_s_password(url: str) -> None:
+    owner = ("default", "mine")
+    made = "create dictionary marts.d (a Int32, b String) primary key a layout(hashed()) lifetime(1) "
+    source = "source(clickhouse(user 'default' password 'mine' query 'select a, b from marts.t'))"
+    assert ask(url, owner, made + source).status_code == 200
+    assert ask(url, owner, "select dictGet('marts.d', 'b', 2)").text == "two\n"
+    assert ask(url, owner, "drop dictionary marts.d").status_code == 200

@@ -53,14 +53,14 @@ def within_rights(
     _refuse_forbidden(tree, user)
     if user.databases is None:
         yield shape.statement
-    elif database not in (*user.databases, "default"):
+    elif (database or "default") not in (*user.databases, "default"):
         # A name alone would mean a table of it, unseen by what looks at names.
         raise _denied(f"SELECT ON {database}.*")
     elif tree[0][1] in _SELECTS:
         with _as_view(handle, owner, user, shape, parameters) as statement:
             yield statement
     elif shape.query.lower().split() == [b"show", b"databases"]:
-        names = ", ".join(f"'{name}'" for name in user.databases)
+        names = ", ".join(f"'{name}'" for name in user.databases) or "''"
         yield f"select name from system.databases where name in ({names}) order by name ".encode() + shape.tail
     else:
         _refuse_elsewhere(tree, user, database)
@@ -75,7 +75,7 @@ def _as_view(handle: Any, owner: Any, user: User, shape: Shape, parameters: dict
         # In a view they would be its own parameters; the engine puts their values into the text.
         query = handle.query(b"explain syntax oneline = 1 " + query, "TSVRaw", params=parameters).bytes()
     name = f"{DATABASE}.{quote_name(uuid.uuid4().hex)}"
-    head = f"create view {name} definer = {quote_name(user.name)} sql security definer as\n".encode()
+    head = f"create view {name} definer = {quote_name(user.engine_name)} sql security definer as\n".encode()
     owner.query(head + query)
     try:
         yield f"select * from {name}\n".encode() + shape.tail

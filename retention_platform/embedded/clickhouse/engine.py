@@ -23,12 +23,13 @@ import chdb
 from chdb._chdb import query_class  # type: ignore[attr-defined]
 
 from retention_platform.embedded.clickhouse import native
+from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, kill
 from retention_platform.embedded.clickhouse.session import Session, set_statement
 from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
-from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, User
+from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, NOBODY, User
 
 #: Bytes that all queries together may take: one part among several on a laptop.
 MEMORY_LIMIT = 8 * 1024**3
@@ -55,13 +56,15 @@ _USERS = """<clickhouse>
     <quotas><default/></quotas>
     <users>
         <default>
-            <password/><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
+            <no_password/><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
             <access_management>1</access_management><named_collection_control>1</named_collection_control>
         </default>
 {readers}
     </users>
 </clickhouse>
 """
+#: A database that does not exist: a user without any grant in its list would have all.
+_NOWHERE = "_nowhere"
 _READER = """        <{name}>
             <no_password/><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
             <grants>{grants}</grants>
@@ -239,6 +242,8 @@ class Run:
             kind = connection.classify_query(statement.text)["query_class"]
         if statement.read_only != "0":
             self._refuse_writes(shape, kind)
+        if self.engine.accounts.execute(shape.query):
+            return
         if is_kill(statement.text):
             self._write(kill(connection, shape, statement.output, statement.parameters), sink)
             return
@@ -362,15 +367,15 @@ def _refuse_impossible(shape: Shape, *, takes_data: bool) -> None:
 
 
 def _users_xml(users: Iterable[User]) -> str:
-    """The engine's users beside ``default``: those whose databases are limited, with their grants."""
+    """The engine's users beside ``default``: those whose databases are limited, with their grants, and nobody."""
+    limited = [(user.name, user.databases) for user in users if user.databases]
     return _USERS.format(
         readers="\n".join(
             _READER.format(
-                name=user.name,
-                grants="".join(f"<query>grant select on {quote_name(name)}.*</query>" for name in user.databases),
+                name=name,
+                grants="".join(f"<query>grant select on {quote_name(database)}.*</query>" for database in databases),
             )
-            for user in users
-            if user.databases is not None
+            for name, databases in [*limited, (NOBODY, (_NOWHERE,))]
         )
     )
 
@@ -378,14 +383,15 @@ def _users_xml(users: Iterable[User]) -> str:
 class Engine:
     """The engine over one data folder, and its sessions. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, users: Iterable[User] = (), memory_limit: int = MEMORY_LIMIT) -> None:
-        """Open the folder; it is kept open. Raises EngineError."""
+    def __init__(self, path: Path, users: dict[str, User], memory_limit: int = MEMORY_LIMIT) -> None:
+        """Open the folder; it is kept open. ``users`` is kept up to date with those made by SQL. Raises EngineError."""
         config = path.with_name(f"{path.name}.config.xml")
         defaults = "".join(f"&{name}={quote_url(value)}" for name, value in _DEFAULTS.items())
         users_file = path.with_name(f"{path.name}.users.xml")
-        users_file.write_text(_users_xml(users), encoding="utf-8")
+        users_file.write_text(_users_xml(users.values()), encoding="utf-8")
         config.write_text(_CONFIG.format(memory=memory_limit, users=users_file), encoding="utf-8")
         self._target = f"{path}?config-file={config}{defaults}"
+        self.accounts = Accounts(users, path.with_name(f"{path.name}.accounts.json"))
         self._sessions: dict[str, Session] = {}
         self._guard = threading.Lock()
         self._control = threading.Lock()

@@ -42,7 +42,7 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
 
     with _owned(path), _listening(host, port) as listener:
         try:
-            engine = Engine(path, users.values())
+            engine = Engine(path, users)
         except EngineError as error:
             reason = " ".join(str(error).split())
             raise RetentionError(f"cannot open the data in {path}: {reason}") from None

@@ -330,5 +330,13 @@ def quote_name(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
+def unquote(token: Token) -> str:
+    """What a name or a string stands for."""
+    if token.kind not in ("name", "string") or token.text.startswith(b"$"):
+        return _text(token.text)
+    mark = token.text[:1]
+    return _text(re.sub(rb"\\(.)|" + mark + mark, lambda found: found[1] or mark, token.text[1:-1], flags=re.DOTALL))
+
+
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")

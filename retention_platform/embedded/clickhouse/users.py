@@ -7,7 +7,7 @@ databases given to it. What reading means is enforced in `engine` and `definer`.
 from __future__ import annotations
 
 import base64
-import contextlib
+import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +27,23 @@ class User:
     may_write: bool = False
     #: The only databases to read; None for all.
     databases: tuple[str, ...] | None = None
+    #: Of who was made by SQL: `digest_of` the password, in place of it.
+    digest: str = ""
+    salt: str = ""
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's user with the same rights."""
+        return self.name if self.databases else NOBODY
+
+    def accepts(self, password: str) -> bool:
+        """Whether that is the password; compared so that the time taken tells nothing."""
+        expected, given = (self.digest, digest_of(password, self.salt)) if self.digest else (self.password, password)
+        return hmac.compare_digest(given.encode(), expected.encode())
 
 
+#: The engine's user without any rights.
+NOBODY = "nobody"
 #: Who may do all, as this server itself.
 ALL_RIGHTS = User("default", "", may_write=True)
 
@@ -53,12 +68,11 @@ def authenticate(users: Mapping[str, User], parameters: Mapping[str, str], heade
     name = headers.get("X-ClickHouse-User") or parameters.get("user") or "default"
     password = headers.get("X-ClickHouse-Key") or parameters.get("password") or ""
     scheme, _, value = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            name, _, password = base64.b64decode(value).decode().partition(":")
+    if scheme:
+        name, password = _basic(scheme, value)
     user = users.get(name)
-    # Compared also for an unknown user, so that the time taken tells nothing.
-    right = hmac.compare_digest(password.encode(), (user.password if user else "").encode())
+    # Compared also for an unknown user, whom the time taken shall not tell from others.
+    right = (user or ALL_RIGHTS).accepts(password)
     if user is None or not right:
         raise refused(
             "AUTHENTICATION_FAILED",
@@ -66,3 +80,22 @@ def authenticate(users: Mapping[str, User], parameters: Mapping[str, str], heade
             f"{name}: Authentication failed: password is incorrect, or there is no user with such name.",
         )
     return user
+
+
+def digest_of(password: str, salt: str) -> str:
+    """What is kept of a password: SHA-256 of it and a salt, as the engine's ``sha256_hash`` has it."""
+    return hashlib.sha256((password + salt).encode()).hexdigest()
+
+
+def _basic(scheme: str, value: str) -> tuple[str, str]:
+    """Name and password of an Authorization header. Raises EngineError 516 for another scheme than basic."""
+    try:
+        if scheme.lower() == "basic":
+            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            return name, password
+    except ValueError:
+        # Neither base64 nor text: refused without a word about what it holds.
+        scheme = "Basic, unreadable,"
+    raise refused(
+        "AUTHENTICATION_FAILED", 516, f"Invalid authentication: '{scheme}' HTTP Authorization scheme is not supported."
+    )
