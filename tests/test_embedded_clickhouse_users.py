@@ -27,6 +27,9 @@ SETUP = (
     "source(clickhouse(query 'select 1 as a, 41 as v')) lifetime(0) layout(flat())",
     "create view marts.through as select * from raw.t",
     "create view marts.on_purpose definer = default sql security definer as select a + 1 as a from raw.t",
+    "create view marts.plus definer = default sql security definer as select a + {n:Int32} as a from raw.t",
+    "create view marts.plus_through as select a + {n:Int32} as a from raw.t",
+    "create view raw.plus as select a + {n:Int32} as a from raw.t",
     "create table marts.buffer as raw.t engine = Buffer('raw', 't', 1, 10, 100, 10, 100, 10, 100)",
 )
 
@@ -132,6 +135,8 @@ def test_a_reader_cannot_write_nor_reach_out_of_the_engine(url: str, user: tuple
         "select joinGet('raw.j', 'v', toInt32(1))",
         "select * from marts.through",
         "select * from marts.buffer",
+        "select * from marts.plus_through(n = 0)",
+        "select * from raw.plus(n = 0)",
         "select hasColumnInTable('raw', 't', 'a')",
         "select * from system.processes",
         "select * from system.query_log",
@@ -195,6 +200,8 @@ def test_a_name_that_comes_as_a_parameter_gives_bi_no_more(url: str) -> None:
 def test_bi_reads_its_own_database_as_anybody(url: str) -> None:
     assert ask(url, BI, "select b from t order by a desc").text == "two\none\n"
     assert ask(url, BI, "select a from marts.on_purpose").text == "42\n"
+    assert ask(url, BI, "select a from marts.plus(n = 2)").text == "43\n"
+    assert ask(url, BI, "select a from marts.plus(n = {n:Int32})", param_n="3").text == "44\n"
     assert ask(url, BI, "select a, count() from t group by a with totals order by a").text == "1\t1\n2\t1\n\n0\t2\n"
     parameters = {"param_a": "2", "param_b": "it's \\ {x}"}
     assert ask(url, BI, "select a, {b:String} from t where a = {a:Int32}", **parameters).text == "2\tit\\'s \\\\ {x}\n"

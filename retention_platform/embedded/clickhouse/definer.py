@@ -104,9 +104,10 @@ def _refuse_forbidden(tree: list[tuple[int, str, str]], user: User) -> None:
             raise _denied(f"the function {name}")
         if user.databases is not None:
             is_table = before[1] == "TableExpression" and depth == before[0] + 1
-            if kind == "Function" and is_table and name.lower() not in _TABLE_FUNCTIONS:
-                raise _denied(f"the table function {name}")
             owner, _, table = name.partition(".")
+            # What has a database before its name is a view with parameters; grants cover it as any view.
+            if kind == "Function" and is_table and not table and name.lower() not in _TABLE_FUNCTIONS:
+                raise _denied(f"the table function {name}")
             if kind.endswith("Identifier") and owner.lower() == "system" and table not in _SYSTEM_TABLES:
                 raise _denied(f"SELECT ON {name}")
         before = node
