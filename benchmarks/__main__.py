@@ -13,6 +13,7 @@ BENCHMARKS = {
     "simulator": "Simulator",
     "embedded": "Embedded ClickHouse",
     "live": "Live layer",
+    "dropoffs": "Dropoffs and key moments: false alarms",
     "marts": "Marts",
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"

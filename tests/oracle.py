@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -180,15 +180,8 @@ def rate_of(event: Message) -> Fraction:
 
 def marts(events: Iterable[Message], videos: Iterable[Message] = ()) -> Marts:
     """All marts of these messages, in whatever order and however often they come."""
-    sessions: dict[str, dict[str, list[Message]]] = defaultdict(lambda: defaultdict(list))
-    for event in distinct(events):
-        sessions[event["video_id"]][event["session_id"]].append(event)
-    catalogue = newest(videos)
     result = Marts()
-    for video_id in {*sessions, *catalogue}:
-        video = catalogue.get(video_id)
-        duration_ms, source = duration_of(video, sessions[video_id])
-        views = [view_of(es, duration_ms) for es in sessions[video_id].values()]
+    for video_id, video, duration_ms, source, views in judged(events, videos):
         result.videos[video_id] = _video_row(video, duration_ms, source)
         its_curve = curve([v for v in views if v.counts], duration_ms)
         for second, row in enumerate(its_curve):
@@ -197,6 +190,30 @@ def marts(events: Iterable[Message], videos: Iterable[Message] = ()) -> Marts:
         for row in _dropoffs([v for v in views if v.counts], duration_ms, (video or {}).get("chapters") or []):
             result.dropoff_points[video_id, row["start_second"]] = row
     return result
+
+
+def dropoffs(events: Iterable[Message], videos: Iterable[Message] = ()) -> dict[tuple[str, int], Row]:
+    """The drops alone of these messages, by video_id and start_second."""
+    found = {}
+    for video_id, video, duration_ms, _, views in judged(events, videos):
+        for row in _dropoffs([v for v in views if v.counts], duration_ms, (video or {}).get("chapters") or []):
+            found[video_id, row["start_second"]] = row
+    return found
+
+
+def judged(
+    events: Iterable[Message], videos: Iterable[Message]
+) -> Iterator[tuple[str, Message | None, int | None, str, list[View]]]:
+    """Of each video: id, what the catalogue says, D in ms and where it comes from, and all sessions."""
+    sessions: dict[str, dict[str, list[Message]]] = defaultdict(lambda: defaultdict(list))
+    for event in distinct(events):
+        sessions[event["video_id"]][event["session_id"]].append(event)
+    catalogue = newest(videos)
+    for video_id in {*sessions, *catalogue}:
+        video = catalogue.get(video_id)
+        duration_ms, source = duration_of(video, sessions[video_id])
+        views = [view_of(es, duration_ms) for es in sessions[video_id].values()]
+        yield video_id, video, duration_ms, source, views
 
 
 def _video_row(video: Message | None, duration_ms: int | None, source: str) -> Row:
