@@ -29,29 +29,7 @@ with
         where (video_id, day) in (select video_id, day from stale) and is_view
     ),
 
-    -- (kind, second, weight); a range costs two entries whatever its length.
-    entries as (
-        select
-            video_id,
-            day,
-            arrayJoin(
-                cast(
-                    arrayConcat(
-                        arrayMap(r -> (1, r.start, 1), watched_seconds),
-                        arrayMap(r -> (1, r.stop, -1), watched_seconds),
-                        arrayMap(e -> (2, e.at, e.weight), played_edges),
-                        [
-                            (3, started_second, 1),
-                            (4, exit_second, 1),
-                            (5, entered_second, 1),
-                            (6, {{ ceil_div("furthest_ms", 1000) }} - 1, 1)
-                        ]
-                    ),
-                    'Array(Tuple(kind UInt8, second UInt32, weight Int32))'
-                )
-            ) as entry
-        from views
-    ),
+    entries as (select video_id, day, arrayJoin({{ retention_entries() }}) as entry from views),
 
     summed as (
         select
@@ -62,15 +40,17 @@ with
             toInt32(sum(entry.weight)) as weight
         from entries
         group by video_id, day, kind, second
+        having weight != 0
     ),
 
-    -- As long as it needs to be: what is missing at the end is zero.
+    -- Only the seconds at which something changes, in any order; arrays of numbers grow cheaply.
     arrays as (
         select
             video_id,
             day,
             {% for kind in retention_kinds() %}
-                groupArrayInsertAtIf(weight, second, kind = {{ loop.index }}) as {{ kind }},
+                groupArrayIf(second, kind = {{ loop.index }}) as {{ kind }}_at,
+                groupArrayIf(weight, kind = {{ loop.index }}) as {{ kind }},
             {% endfor %}
             toUInt64(sumIf(weight, kind = 3)) as views
         from summed
@@ -82,7 +62,9 @@ with
             stale.video_id as video_id,
             stale.day as day,
             arrays.views as views,
-            {% for kind in retention_kinds() %} arrays.{{ kind }} as {{ kind }}, {% endfor %}
+            {% for kind in retention_kinds() %}
+                arrays.{{ kind }}_at as {{ kind }}_at, arrays.{{ kind }} as {{ kind }},
+            {% endfor %}
             stale.generation as generation
         from stale
         left join arrays on stale.video_id = arrays.video_id and stale.day = arrays.day

@@ -31,11 +31,14 @@ with
         {% endif %}
     ),
 
+    -- Seconds in order with what changes there. One whose changes add up to nothing is left out,
+    -- which
+    -- is the same as a zero below.
     summed as (
         select
             video_id,
             {% for kind in retention_kinds() %}
-                sumForEach(days.{{ kind }}) as {{ kind }},
+                sumMap(days.{{ kind }}_at, days.{{ kind }}) as {{ kind }},
             {% endfor %}
             sum(days.views) as views
         from days
@@ -49,13 +52,21 @@ with
             stale.duration_ms as duration_ms,
             stale.seconds as seconds,
             summed.views as views,
+            range(toUInt32(if(summed.views > 0, stale.seconds, 0))) as every_second,
             {% for kind in retention_kinds() %}
-                arrayResize(summed.{{ kind }}, if(views > 0, seconds, 0)) as {{ kind }},
+                arrayMap(
+                    s -> toInt64(
+                        arrayElement(
+                            summed.{{ kind }}.2, indexOfAssumeSorted(summed.{{ kind }}.1, s)
+                        )
+                    ),
+                    every_second
+                ) as {{ kind }},
             {% endfor %}
             stale.generation as generation
         from stale
         inner join summed on stale.video_id = summed.video_id
     )
 
-select *
+select * except (every_second)
 from totals
