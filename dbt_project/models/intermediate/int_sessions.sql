@@ -74,12 +74,23 @@ with
     {% else %} events as (select {{ event_columns }} from {{ ref("stg_playback_events") }}),
     {% endif %}
 
+    -- Time and id as one number: compared at once, where a pair is compared piece by piece.
+    placed as (
+        select
+            *,
+            bitOr(
+                bitShiftLeft(toUInt256(event_ms + 4611686018427387904), 128),
+                reinterpretAsUInt128(event_id)
+            ) as place
+        from events
+    ),
+
     -- Where events disagree, the earliest that says something decides, never the first to arrive.
     sessions as (
         select
             video_id,
             session_id,
-            argMin(viewer_id, (event_ms, event_id)) as viewer_id,
+            argMin(viewer_id, place) as viewer_id,
             {% for attribute in [
                 "device_type",
                 "os",
@@ -89,11 +100,7 @@ with
                 "player",
             ] %}
                 toLowCardinality(
-                    argMinIf(
-                        toString(events.{{ attribute }}),
-                        (event_ms, event_id),
-                        events.{{ attribute }} != ''
-                    )
+                    argMinIf(toString(placed.{{ attribute }}), place, placed.{{ attribute }} != '')
                 ) as {{ attribute }},
             {% endfor %}
             max(is_live) as is_live,
@@ -118,7 +125,7 @@ with
             min(event_ms) as first_event_ms,
             max(event_ms) as last_event_ms,
             max(ingested_at) as last_ingested_at
-        from events
+        from placed
         group by video_id, session_id
     ),
 
