@@ -5,11 +5,13 @@
         engine="MergeTree",
         order_by="video_id",
         settings={"index_granularity": 8},
-        query_settings={"max_block_size": 256, "max_joined_block_size_rows": 256},
+        query_settings={"max_block_size": 1024, "max_joined_block_size_rows": 1024},
     )
 }}
 
 {% set trailing = var("relative_trailing_s") %}
+{# more than twice as many peers as there can be #}
+{% set one_peer = 1048576 %}
 
 with
     -- Where nobody watched before, there is nothing to survive: not a number, which is neither
@@ -48,18 +50,18 @@ with
         select
             peers.video_id as video_id,
             any(video.survival) as own_survival,
+            -- Two sums in one number, for half the work: how many have a figure there, and twice
+            -- the rank.
             sumForEach(
                 arrayMap(
-                    (own, other) -> toUInt8(other < own) + toUInt8(other <= own),
-                    video.survival,
-                    arrayResize(peer.survival, video.seconds, nan)
+                    (own, other)
+                    -> toUInt32(other < own)
+                    + toUInt32(other <= own)
+                    + {{ one_peer }} * toUInt32(other = other),
+                    arrayResize(video.survival, least(video.seconds, peer.seconds)),
+                    arrayResize(peer.survival, least(video.seconds, peer.seconds))
                 )
-            ) as twice_below,
-            sumForEach(
-                arrayMap(
-                    other -> toUInt8(other = other), arrayResize(peer.survival, video.seconds, nan)
-                )
-            ) as others
+            ) as ranks
         from peers
         inner join curves as video on peers.video_id = video.video_id
         inner join curves as peer on peers.peer_id = peer.video_id
@@ -71,13 +73,13 @@ with
         select
             video_id,
             arrayMap(
-                (below, peers, own) -> if(
-                    peers >= {{ var("relative_min_peers") }} and not isNaN(own),
-                    below / (2 * peers),
+                (rank, own) -> if(
+                    intDiv(rank, {{ one_peer }}) >= {{ var("relative_min_peers") }}
+                    and not isNaN(own),
+                    rank % {{ one_peer }} / (2 * intDiv(rank, {{ one_peer }})),
                     null
                 ),
-                twice_below,
-                others,
+                arrayResize(ranks, length(own_survival)),
                 own_survival
             ) as relative
         from compared

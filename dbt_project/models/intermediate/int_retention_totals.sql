@@ -9,6 +9,8 @@
     )
 }}
 
+{% set chunk = 1024 %}
+
 with
     durations as (select * from {{ current(ref("int_video_durations")) }}),
 
@@ -31,16 +33,68 @@ with
         {% endif %}
     ),
 
-    -- Seconds in order with what changes there. One whose changes add up to nothing is left out,
-    -- which
-    -- is the same as a zero below.
+    -- (kind, second, weight) of all days. Kind 0 changes nothing, and makes that no chunk is
+    -- missing.
+    entries as (
+        select
+            video_id,
+            arrayJoin(
+                arrayConcat(
+                    {% for kind in retention_kinds() %}
+                        arrayMap(
+                            (second, weight) -> (toUInt8({{ loop.index }}), second, weight),
+                            days.{{ kind }}_at,
+                            days.{{ kind }}
+                        )
+                        {%- if not loop.last %},{% endif %}
+                    {% endfor %}
+                )
+            ) as entry
+        from days
+        where video_id in (select video_id from stale)
+        union all
+        select
+            video_id,
+            (
+                toUInt8(0),
+                toUInt32(arrayJoin(range(0, toUInt32(seconds), {{ chunk }}))),
+                toInt32(0)
+            ) as entry
+        from stale
+    ),
+
+    -- Summed straight into arrays, a chunk of the video at a time: as much memory as there are
+    -- seconds.
+    chunks as (
+        select
+            video_id,
+            intDiv(entry .2, {{ chunk }}) as chunk,
+            {% for kind in retention_kinds() %}
+                sumResampleIf(0, {{ chunk }}, 1)
+                (entry .3, entry .2 % {{ chunk }}, entry .1 = {{ loop.index }}) as {{ kind }}
+                {% if not loop.last %},{% endif %}
+            {% endfor %}
+        from entries
+        group by video_id, chunk
+    ),
+
     summed as (
         select
             video_id,
             {% for kind in retention_kinds() %}
-                sumMap(days.{{ kind }}_at, days.{{ kind }}) as {{ kind }},
+                arrayFlatten(
+                    arrayMap(
+                        c -> c .2, arraySort(c -> c .1, groupArray((chunk, chunks.{{ kind }})))
+                    )
+                ) as {{ kind }}
+                {% if not loop.last %},{% endif %}
             {% endfor %}
-            sum(days.views) as views
+        from chunks
+        group by video_id
+    ),
+
+    counted as (
+        select video_id, sum(views) as views
         from days
         where video_id in (select video_id from stale)
         group by video_id
@@ -51,22 +105,15 @@ with
             stale.video_id as video_id,
             stale.duration_ms as duration_ms,
             stale.seconds as seconds,
-            summed.views as views,
-            range(toUInt32(if(summed.views > 0, stale.seconds, 0))) as every_second,
+            counted.views as views,
             {% for kind in retention_kinds() %}
-                arrayMap(
-                    s -> toInt64(
-                        arrayElement(
-                            summed.{{ kind }}.2, indexOfAssumeSorted(summed.{{ kind }}.1, s)
-                        )
-                    ),
-                    every_second
-                ) as {{ kind }},
+                arrayResize(summed.{{ kind }}, if(views > 0, seconds, 0)) as {{ kind }},
             {% endfor %}
             stale.generation as generation
         from stale
-        inner join summed on stale.video_id = summed.video_id
+        inner join counted on stale.video_id = counted.video_id
+        left join summed on stale.video_id = summed.video_id
     )
 
-select * except (every_second)
+select *
 from totals
