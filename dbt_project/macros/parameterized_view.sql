@@ -4,7 +4,8 @@
     {%- set target_relation = this.incorporate(type="view") -%}
     {{ run_hooks(pre_hooks) }}
     {% call statement("main") -%}
-        create or replace view {{ target_relation }} as {{ sql }}
+        create or replace view {{ target_relation }}
+        definer = current_user sql security definer as {{ sql }}
     {%- endcall %}
     {{ run_hooks(post_hooks) }}
     {{ return({"relations": [target_relation]}) }}
