@@ -22,7 +22,7 @@ from retention_platform.embedded.clickhouse.response import exception_block, med
 _HELD_BACK = 1 << 20
 #: Seconds that the first bytes wait for the rest. A result that is whole by then has true counts in its headers.
 _PATIENCE = 0.01
-#: Pieces of a body that take longer to compress than a change of thread.
+#: Pieces of a body that take longer to compress than a change of thread, and that are better not copied.
 _MUCH = 64 * 1024
 #: Seconds between an error amid a result and the end of the connection: drivers that are told of both at once forget
 #: what they have not read yet.
@@ -193,6 +193,8 @@ class Answer:
             await self._send({"type": "http.response.start", "status": 200, "headers": _encoded_headers(headers)})
 
     async def _body(self, data: bytes, *, more: bool = True) -> None:
+        if len(data) >= _MUCH and more and self._wire is not None and await self._wire.write(data):
+            return
         if data or not more:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
 

@@ -1,16 +1,14 @@
 """The engine (chDB) over one data folder, and one statement under way in it. Knows nothing of HTTP.
 
 Every statement gets a handle of its own, so that settings never leak from one to the next; what must last
-(temporary tables, SET, USE) lasts in a `session`. Results leave through a pipe, so that none is held in memory: of a
-format whose blocks can stand one after the other the engine hands over block by block; any other it writes into
-the pipe as into a file.
+(temporary tables, SET, USE) lasts in a `session`. No result is held in memory: of a format whose blocks can stand one
+after the other the engine hands over block by block; any other it writes into a pipe as into a file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +25,7 @@ from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, kill
+from retention_platform.embedded.clickhouse.pipes import Reader
 from retention_platform.embedded.clickhouse.session import Session, set_statement
 from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
 from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, NOBODY, User
@@ -159,8 +158,8 @@ class Run:
         self._done = threading.Event()
         self._began = time.monotonic()
 
-    def execute(self, sink: int) -> None:
-        """Run the statement and write its result to the descriptor ``sink``. Raises EngineError."""
+    def execute(self, sink: Reader) -> None:
+        """Run the statement and write its result to ``sink``. Raises EngineError."""
         try:
             with self._handle() as handle:
                 handle.set_progress_callback(self.counts.update)
@@ -233,7 +232,7 @@ class Run:
             for table in self.statement.tables:
                 handle.query(f"drop temporary table if exists {quote_name(table.name)}")
 
-    def _run(self, handle: Any, sink: int) -> None:
+    def _run(self, handle: Any, sink: Reader) -> None:
         statement, connection = self.statement, handle._conn
         shape = shape_of(statement.text)
         _refuse_impossible(shape, takes_data=statement.source is not None)
@@ -265,7 +264,7 @@ class Run:
         finally:
             owner.close()
 
-    def _read(self, connection: Any, shape: Shape, sink: int) -> None:
+    def _read(self, connection: Any, shape: Shape, sink: Reader) -> None:
         """Run a statement that only reads, in the way that holds least of its result in memory."""
         text, parameters = shape.statement, self.statement.parameters
         output = shape.format or self.statement.output
@@ -275,14 +274,14 @@ class Run:
                 self._read_blockwise(connection, shape, sink)
                 return
         else:
-            redirected = shape.redirected(sink, output)
+            redirected = shape.redirected(sink.sink, output)
             if connection.classify_query(redirected)["query_class"] == query_class.CONTROL:
                 result = connection.query(redirected, output, params=parameters)
                 self.counts.result_rows = result.rows_read()
                 return
         self._write(connection.query(text, output, params=parameters), sink, shape)
 
-    def _read_blockwise(self, connection: Any, shape: Shape, sink: int) -> None:
+    def _read_blockwise(self, connection: Any, shape: Shape, sink: Reader) -> None:
         """Hand over a result block by block. Raises _NotBlockwiseError before anything has run."""
         try:
             stream = connection.send_query(shape.statement, self.statement.output, params=self.statement.parameters)
@@ -300,16 +299,15 @@ class Run:
             connection.streaming_cancel_query(stream)
             raise
 
-    def _write(self, result: Any, sink: int, shape: Shape | None = None) -> None:
+    def _write(self, result: Any, sink: Reader, shape: Shape | None = None) -> None:
         """Write all that a result holds."""
         if result is None:
             return
-        data = memoryview(self._for_client(result.bytes() or b"", shape))
+        data = self._for_client(result.bytes() or b"", shape)
         self.counts.result_rows += result.rows_read()
         self.counts.result_bytes += len(data)
         self.gives_result |= bool(data)
-        while data:
-            data = data[os.write(sink, data) :]
+        sink.put(data)
 
     def _for_client(self, block: bytes, shape: Shape | None) -> bytes:
         """A block as the client's revision of the protocol has it."""

@@ -1,4 +1,7 @@
-"""Pipes between the event loop and the engine's threads: the loop's ends never block, the engine's do."""
+"""Pipes between the event loop and the engine's threads: the loop's ends never block, the engine's do.
+
+What a thread has in its hands it gives as it is (`Reader.put`); pipes are for what the engine reads and writes as files.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import contextlib
 import fcntl
 import functools
 import os
+import threading
+from collections import deque
 from collections.abc import Callable
 
 #: Bytes that a pipe holds once much goes through it; each one taken spares two changes of thread.
 _WIDE = 1 << 20
 #: Whether bytes can go from a socket into a pipe without coming up here: Linux.
 CAN_SPLICE = hasattr(os, "splice")
+#: Blocks of a result that may wait for the client, and the most bytes that one of them has.
+_WAITING, _LONGEST = 4, 4 << 20
 #: Linux's F_SETPIPE_SZ, which `fcntl` names from Python 3.10 on only where it exists.
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)
 
@@ -73,20 +80,57 @@ class _End:
 
 
 class Reader(_End):
-    """Reads what a thread writes."""
+    """Reads what a thread puts, and what the engine writes into a pipe. Made in the loop, which reads it."""
+
+    def __init__(self) -> None:
+        descriptor, self.sink = os.pipe()
+        super().__init__(descriptor)
+        self._loop = asyncio.get_running_loop()
+        self._blocks: deque[bytes] = deque()
+        self._room = threading.Semaphore(_WAITING)
+
+    def put(self, data: bytes) -> None:
+        """Hand over data from a thread; waits for room. Raises BrokenPipeError when nobody reads any more."""
+        for begin in range(0, len(data), _LONGEST):
+            self._room.acquire()
+            if self._descriptor is None:
+                # The next one is not to wait either.
+                self._room.release()
+                raise BrokenPipeError
+            self._blocks.append(data if len(data) <= _LONGEST else data[begin : begin + _LONGEST])
+            self._loop.call_soon_threadsafe(self._notice)
+
+    def end(self) -> None:
+        """Tell from the thread that nothing more comes."""
+        os.close(self.sink)
 
     async def read(self, timeout: float | None = None) -> bytes | None:
         """The next bytes; empty at the end, None when nothing came within ``timeout`` seconds."""
-        if self._descriptor is None:
-            return b""
-        try:
-            data = os.read(self._descriptor, _WIDE)
-        except BlockingIOError:
-            if not await self._ready(timeout, write=False):
-                return None
-            return await self.read(timeout)
-        self._count(len(data))
-        return data
+        while True:
+            if self._blocks:
+                self._room.release()
+                return self._blocks.popleft()
+            if self._descriptor is None:
+                return b""
+            try:
+                data = os.read(self._descriptor, _WIDE)
+            except BlockingIOError:
+                if not await self._ready(timeout, write=False):
+                    return None
+                continue
+            # The end may have come behind a block that was put since we looked.
+            if data or not self._blocks:
+                self._count(len(data))
+                return data
+
+    def close(self) -> None:
+        """Close; a thread that puts something gets to know."""
+        super().close()
+        self._room.release()
+
+    def _notice(self) -> None:
+        if self._wake is not None:
+            self._wake()
 
 
 class Writer(_End):

@@ -53,6 +53,17 @@ class Wire:
         cycle.waiting_for_100_continue = False
         cycle.chunked_encoding = True
 
+    async def write(self, data: bytes) -> bool:
+        """Send a piece of a body in chunks as it is, where ASGI would copy it; False when it cannot be so sent."""
+        cycle, flow = self._protocol.cycle, self._protocol.flow
+        if not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
+            return False
+        if flow.write_paused and not cycle.disconnected:
+            await flow.drain()
+        if not cycle.disconnected:
+            self._protocol.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        return True
+
     async def splice(self, pipe: Writer) -> None:
         """Move the rest of the body into a pipe when it is big; ASGI then tells that the body has ended.
 

@@ -150,8 +150,7 @@ class Server:
                 data = Writer(entry)
                 pipes.callback(data.close)
                 text = given.insert.from_descriptor(source).encode("utf-8", "surrogateescape")
-            exit_, sink = os.pipe()
-            result = Reader(exit_)
+            result = Reader()
             pipes.callback(result.close)
             statement = Statement(
                 text,
@@ -167,7 +166,7 @@ class Server:
             )
             run = Run(self._engine, statement, asked.query_id, session)
             loop = asyncio.get_running_loop()
-            execution = loop.run_in_executor(self._queries, _execute, run, sink, source)
+            execution = loop.run_in_executor(self._queries, _execute, run, result, source)
             try:
                 if given.insert is not None and data is not None:
                     await _feed(data, given, given.insert.data)
@@ -222,12 +221,12 @@ class Server:
             yield session if user.may_write else None
 
 
-def _execute(run: Run, sink: int, source: int | None) -> None:
+def _execute(run: Run, result: Reader, source: int | None) -> None:
     """Execute in a thread; closes its ends of the pipes. Raises EngineError."""
     try:
-        run.execute(sink)
+        run.execute(result)
     finally:
-        os.close(sink)
+        result.end()
         if source is not None:
             os.close(source)
 
