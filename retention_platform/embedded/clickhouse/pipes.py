@@ -1,6 +1,7 @@
 """Pipes between the event loop and the engine's threads: the loop's ends never block, the engine's do.
 
-What a thread has in its hands it gives as it is (`Reader.put`); pipes are for what the engine reads and writes as files.
+What a thread has in its hands it gives as it is (`Reader.put`); pipes are for what the engine reads or writes as a
+file.
 """
 
 from __future__ import annotations
