@@ -25,6 +25,7 @@ Row = dict[str, Any]
 KEYS = {
     "videos": ("video_id",),
     "retention_curve": ("video_id", "second"),
+    "retention_curve_by_segment": ("video_id", "dimension", "value", "second"),
     "engagement_summary": ("video_id",),
     "dropoff_points": ("video_id", "start_second"),
     "key_moments": ("video_id", "moment_id"),
@@ -36,9 +37,11 @@ KEYS = {
     "data_quality": ("figure", "day", "video_id", "field", "reason"),
 }
 
-#: What tells of the run or of the delivery and not of the events, left out when marts are compared.
+#: What tells of the run or of the delivery and not of the events, or would take long, left out when marts are compared.
 SELECTIONS = {
     "engagement_summary": "* except (computed_at, last_ingested_at) from marts.engagement_summary",
+    # of a video of ten hours the first ten minutes: all seconds are made alike
+    "retention_curve_by_segment": "* from marts.retention_curve_by_segment where second < 600",
     "sessions": "* except (last_ingested_at) from marts.sessions",
     "data_quality": "* from marts.data_quality where figure not in ('duplicate_messages', 'late_messages')",
 }

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,7 @@ def _ratio(part: int, whole: int) -> Fraction | None:
     return Fraction(part, whole) if whole else None
 
 
+@cache
 def _wilson(successes: int, trials: int) -> tuple[float, float]:
     interval = stats.binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
     return interval.low, interval.high

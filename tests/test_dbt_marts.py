@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime
 from fractions import Fraction
@@ -178,6 +178,25 @@ def assert_equal_to_oracle(chain: Chain, events: list[dict[str, Any]], videos: l
     for name in ("videos", "retention_curve", "engagement_summary", "dropoff_points"):
         assert_equal(name, found[name], getattr(expected, name))
     assert_engagement_equal(chain, found, events, videos)
+    assert_segments_equal(found["retention_curve_by_segment"], events, videos)
+
+
+def assert_segments_equal(found: dict[Any, Any], events: list[dict[str, Any]], videos: list[dict[str, Any]]) -> None:
+    """The curves of every segment of every third video, each the curve of its views alone."""
+    chosen = set(sorted({event["video_id"] for event in events})[::3])
+    segments: dict[tuple[str, str, str], list[oracle_engagement.Session]] = defaultdict(list)
+    for session in oracle_engagement.sessions(events, videos):
+        if session.video_id in chosen and session.view.counts:
+            for dimension in ("device_type", "country", "traffic_source", "viewer_type"):
+                value = session.viewer_type if dimension == "viewer_type" else session.said(dimension)
+                segments[session.video_id, dimension, value or ""].append(session)
+    wanted = {
+        (*segment, second): row
+        for segment, sessions in segments.items()
+        for second, row in enumerate(oracle.curve([s.view for s in sessions], sessions[0].duration_ms))
+    }
+    rows = {key: row for key, row in found.items() if key[0] in chosen}
+    assert_equal("retention_curve_by_segment", rows, wanted)
 
 
 def assert_engagement_equal(

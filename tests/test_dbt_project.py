@@ -52,6 +52,7 @@ def test_databases_are_staging_and_marts_exactly(chain: Chain) -> None:
         "videos",
         "retention_curve",
         "retention_curve_of",
+        "retention_curve_by_segment",
         "engagement_of",
         "engagement_summary",
         "dropoff_points",

@@ -33,6 +33,9 @@ PREVIEWS: Mapping[str, str] = {
     f"completion_rate from marts.engagement_summary order by views desc, video_id limit {ROWS}",
     "retention_curve": "select second, watching_views, retention_rate, audience_watch_ratio, exit_hazard "
     f"from marts.retention_curve where video_id = ({_MOST_VIEWED}) order by second",
+    "retention_curve_by_segment": "select dimension, value, second, views, retention_rate "
+    f"from marts.retention_curve_by_segment where video_id = ({_MOST_VIEWED}) and second = 0 "
+    f"order by dimension, views desc limit {ROWS}",
     "dropoff_points": "select video_id, start_second, end_second, severity, excess_points, q_value "
     f"from marts.dropoff_points order by excess_points desc, video_id, start_second limit {ROWS}",
     "key_moments": "select video_id, kind, start_second, end_second, magnitude, confidence, views_lost "
