@@ -420,9 +420,11 @@ class TestGrants:
     def test_grants_are_given(self, project: Any) -> None:
         try:
             project.run_sql("create user if not exists somebody identified with no_password")
+            project.run_sql("grant select on system.one to somebody")
         except Exception as error:
-            if "ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND" in str(error) or "ACCESS_DENIED" in str(error):
-                pytest.skip("the engine has nowhere to keep users, so none can be made to grant to")
+            if "UNKNOWN_ROLE" in str(error) or "ACCESS_DENIED" in str(error):
+                project.run_sql("drop user if exists somebody")
+                pytest.skip("the engine has nowhere to keep users, so none can be granted anything")
             raise
         run_dbt(["run"])
         granted = "select access_type from system.grants where user_name = 'somebody' and table = 'granted'"
