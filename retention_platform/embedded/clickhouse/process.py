@@ -124,7 +124,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise RetentionError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
+        # Python puts the address into the error's own words.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise RetentionError(f"cannot listen on {host}:{port} ({reason}): choose another --port") from None
     with listener:
         yield listener
 
