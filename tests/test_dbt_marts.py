@@ -440,6 +440,24 @@ def test_an_insert_that_became_visible_late_is_found_within_the_window(chain: Ch
     assert_equal_to_oracle(chain, events, videos)
 
 
+def test_a_clock_that_was_an_hour_ahead_and_is_set_back_hides_no_events(chain: Chain) -> None:
+    events, videos = Viewers(6).small_videos(20)
+    chain.send_videos(videos)
+    chain.send_events(events[::3])
+    chain.build()
+    # What a run by a clock that is an hour ahead leaves behind: the lower bits of the mark are milliseconds.
+    ahead = "insert into staging.marks select name, max(mark) + 3600000 from staging.marks"
+    chain.client.command(f"{ahead} where name like 'int_sessions/%' group by name")
+    marked = "select max(mark) % pow(2, 42) / 1000 - toUnixTimestamp(now()) from staging.marks"
+    marked += " where name = 'int_sessions/done'"
+    assert chain.ask(marked)[0][0] > 3000
+    for number in (1, 2):
+        chain.send_events(events[number::3])
+        chain.build()
+        assert chain.ask(marked)[0][0] <= 1, "the mark goes back with the clock"
+    assert_equal_to_oracle(chain, events, videos)
+
+
 def test_a_video_that_loses_its_views_loses_its_curve(chain: Chain) -> None:
     events = Viewers(6).cliff("v", 120, 60, {30: 0.4})
     long, short = (

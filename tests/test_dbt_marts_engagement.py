@@ -22,6 +22,7 @@ from producer.simulator import history
 from retention_platform.contract import PlaybackEvent
 from retention_platform.importers import xapi
 from retention_platform.importers.reading import Problem, read_lines
+from retention_platform.warehouse.migrate import migrate
 from tests.dbt_support import Chain
 from tests.messages import EVENT
 from tests.test_dbt_marts import Viewers, assert_engagement_equal, die_inside
@@ -218,6 +219,31 @@ def test_data_quality_counts_what_came_twice_late_or_not_in_the_contract(chain: 
     assert sorted(rows, key=str) == sorted(expected, key=str)
     reasons = chain.ask("select found, reason from marts.data_quality where field = 'video_id' order by found")
     assert reasons == [(1, "video_id: missing"), (2, "video_id: not a string")]
+
+
+def test_a_day_of_which_raw_dropped_events_tells_nothing_of_copies(chain: Chain) -> None:
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    # Raw keeps three days: of the day three days ago the last second is there for as long as today lasts.
+    times = [today - timedelta(days=3), today - timedelta(days=2, seconds=1), today - timedelta(days=2)]
+
+    def event(number: int, at: datetime) -> dict[str, Any]:
+        identity = {"event_id": str(uuid.UUID(int=number)), "session_id": f"s{number}", "event_time": at.isoformat()}
+        return EVENT | identity | {"video_id": "v", "position_ms": 0}
+
+    events = [event(number, at) for number, at in enumerate(times, 1)]
+    chain.send_events([*events, events[-1]])
+    chain.dbt("run")
+
+    def copies() -> list[tuple[Any, ...]]:
+        figure = "from marts.data_quality where figure = 'duplicate_messages' order by day"
+        return chain.ask(f"select day, found, out_of {figure}")
+
+    cut, whole = times[0].date(), times[2].date()
+    assert copies() == [(cut, 0, 2), (whole, 1, 2)]
+    migrate(chain.client, raw_ttl_days=3)
+    chain.client.command("optimize table raw.playback_events final")
+    assert chain.ask("select count() from raw.playback_events") == [(2,)], "the time to live took one event"
+    assert copies() == [(whole, 1, 2)]
 
 
 def test_a_run_that_died_while_days_or_concurrency_were_written_is_made_good_by_the_next(chain: Chain) -> None:

@@ -26,6 +26,19 @@
     insert into {{ target.schema }}.marks select '{{ model }}/done', {{ mark(model ~ "/begun") }}
 {%- endmacro %}
 
-{#- Values for hooks: the clock in epoch milliseconds, and the newest generation of a model's rows. -#}
-{% macro clock_now() -%} toUInt64(toUnixTimestamp64Milli(now64(3))) {%- endmacro %}
+{#- Values for hooks: the newest generation of a model's rows, and the clock in epoch milliseconds (42 bits, to the
+    year 2109) with the generation above it. A clock that was set back is thereby noted all the same: the greatest mark
+    is that of the newest run, not that of the latest clock. -#}
+{% macro clock_now() -%}
+    bitOr(bitShiftLeft({{ mark("generation") }}, 42), toUInt64(toUnixTimestamp64Milli(now64(3))))
+{%- endmacro %}
 {% macro newest_generation(model) -%} (select max(generation) from {{ target.schema }}.{{ model }}) {%- endmacro %}
+
+{#- From when on a model that marks by the clock reads, in epoch milliseconds: 0, which is all, when its last run was
+    later than now. Then that run's clock was wrong, and what was stored since is older than its mark. -#}
+{% macro read_from(model) -%}
+    (
+        with {{ mark(model ~ "/done") }} % bitShiftLeft(toUInt64(1), 42) as done
+        select if(done > toUnixTimestamp64Milli(now64(3)), 0, toInt64(done))
+    )
+{%- endmacro %}

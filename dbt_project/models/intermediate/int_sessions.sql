@@ -43,7 +43,7 @@ with
             from {{ source("raw", "playback_events") }}
             where
                 ingested_at
-                >= fromUnixTimestamp64Milli(toInt64({{ mark("int_sessions/done") }}), 'UTC')
+                >= fromUnixTimestamp64Milli(assumeNotNull({{ read_from("int_sessions") }}), 'UTC')
                 - toIntervalSecond({{ var("late_insert_window_seconds") }})
         ),
 

@@ -22,7 +22,17 @@ with
         group by video_id, day
     ),
 
-    -- A batch is counted a moment before or after its events can be read.
+    -- Raw's time to live in days, 0 without one: dbt is not told of it, the table knows.
+    kept as (
+        select toUInt32OrZero(extract(engine_full, 'TTL .*?toIntervalDay\\((\\d+)\\)')) as days
+        from system.tables
+        where
+            database = '{{ source("raw", "playback_events").schema }}'
+            and name = '{{ source("raw", "playback_events").identifier }}'
+    ),
+
+    -- A batch is counted a moment before or after its events can be read. Where the time to live
+    -- took events of a day, those left tell nothing of copies.
     repeated as (
         select
             stored.video_id as video_id,
@@ -31,6 +41,8 @@ with
             toUInt64(greatest(toInt64(messages) - toInt64(happened.events), 0)) as copies
         from stored
         inner join happened on stored.video_id = happened.video_id and stored.day = happened.day
+        where
+            (select days from kept) = 0 or stored.day > toDate(now('UTC')) - (select days from kept)
     ),
 
     figures as (
