@@ -15,8 +15,11 @@ BENCHMARKS = {
     "live": "Live layer",
     "dropoffs": "Dropoffs and key moments: false alarms",
     "marts": "Marts",
+    "insights": "What demo mode finds",
 }
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+#: Where a benchmark's section is kept, when not with the others.
+DOCUMENTS = {"insights": DOCS / "insights.md"}
 
 
 def main() -> None:
@@ -31,7 +34,7 @@ def main() -> None:
         report = Report(name, BENCHMARKS[name])
         importlib.import_module(f"benchmarks.{name}").run(report)
         if options.write:
-            report.write(DOCUMENT)
+            report.write(DOCUMENTS.get(name, DOCS / "benchmarks.md"))
 
 
 if __name__ == "__main__":

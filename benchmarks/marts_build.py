@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,14 @@ class Dbt:
         self._folder = folder
         self._manifest = self._invoke(dbtRunner(), "parse").result
 
-    def build(self, *, full: bool) -> Built:
-        """Build the curve and all it is made from: whole, or what changed. Raises RetentionError."""
+    def build(self, *, full: bool, select: Sequence[str] = (f"+{CURVE}",)) -> Built:
+        """Build the curve and all it is made from, or what is selected: whole, or what changed. Raises RetentionError.
+
+        An empty selection is everything.
+        """
         begin = time.perf_counter()
-        arguments = ["run", "--select", f"+{CURVE}", *(["--full-refresh"] if full else [])]
+        chosen = ["--select", *select] if select else []
+        arguments = ["run", *chosen, *(["--full-refresh"] if full else [])]
         outcome = self._invoke(dbtRunner(manifest=self._manifest), *arguments)
         wall = time.perf_counter() - begin
         models = [result for result in outcome.result.results if result.node.resource_type == "model"]

@@ -38,10 +38,12 @@ FAILURE = 1 / 20_000
 #: Share of sessions that skip a dull stretch, and that go back to a highlight, when they come to it.
 SKIPS = 0.35
 REWATCHES = 0.35
+#: Share of viewers who leave when the picture stalls for long.
+GIVES_UP = 0.65
 
 
 @functools.cache
-def cumulative_hazard(demo: DemoVideo, behaviour: Behaviour) -> tuple[float, ...]:
+def cumulative_hazard(demo: DemoVideo, behaviour: Behaviour, device: str) -> tuple[float, ...]:
     """For s = 0 … ceil(D): the hazard of leaving, summed over the content seconds before s.
 
     Leaving is likelier at the beginning, right after a chapter begins, in the last part, in a tedious
@@ -49,19 +51,20 @@ def cumulative_hazard(demo: DemoVideo, behaviour: Behaviour) -> tuple[float, ...
     """
     seconds = math.ceil(demo.duration_ms / 1000)
     chapters = [chapter.start_ms // 1000 for chapter in demo.video.chapters if chapter.start_ms]
+    cliff = demo.cliff if demo.cliff_device in (None, device) else None
     total, sums = 0.0, [0.0]
     for second in range(seconds):
         factor = 1.0 + 4.0 * math.exp(-second / 30)
         if any(0 <= second - start < 4 for start in chapters):
             factor += 4.0
-        if second >= 0.93 * seconds:
+        if second >= demo.ending * seconds:
             factor += 8.0
         if demo.tedious is not None and demo.tedious[0] <= second < demo.tedious[1]:
             factor += 3.0
         hazard = behaviour.leave * factor
-        if demo.cliff is not None and 0 <= second - demo.cliff[0] < 5:
+        if cliff is not None and 0 <= second - cliff[0] < 5:
             # The same share of every kind of viewer, spread over five seconds.
-            hazard += -math.log1p(-demo.cliff[1]) / 5
+            hazard += -math.log1p(-cliff[1]) / 5
         total += hazard
         sums.append(total)
     return tuple(sums)

@@ -23,6 +23,12 @@ class DemoVideo:
     highlight: tuple[int, int] | None = None
     #: A stretch that viewers skip: (first second, last second).
     dull: tuple[int, int] | None = None
+    #: The one device type whose viewers the cliff is for; everybody's when none is named.
+    cliff_device: str | None = None
+    #: Where the picture stalls for long: (second, share of those who come there). Many of them leave.
+    stall: tuple[int, float] | None = None
+    #: The part of the video after which viewers take it to be over.
+    ending: float = 0.93
 
     @property
     def duration_ms(self) -> int:

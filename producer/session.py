@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from producer.behaviours import BUFFERING, FAILURE, REWATCHES, SKIPS, cumulative_hazard
+from producer.behaviours import BUFFERING, FAILURE, GIVES_UP, REWATCHES, SKIPS, cumulative_hazard
 from producer.catalogue import DemoVideo
 from producer.viewers import Viewer
 
@@ -88,7 +88,7 @@ class _Player:
         self._demo = demo
         self._behaviour = viewer.behaviour
         self._duration = demo.duration_ms
-        self._hazard = cumulative_hazard(demo, viewer.behaviour)
+        self._hazard = cumulative_hazard(demo, viewer.behaviour, viewer.device)
         self._head = (
             f'{{"schema_version":1,"session_id":"{session_id}","viewer_id":"{viewer.viewer_id}",'
             f'"video_id":"{video_id}","duration_ms":{demo.duration_ms}{viewer.attributes},"event_type":"'
@@ -100,6 +100,8 @@ class _Player:
         self._rate = 1.0
         #: Seeks that the video tempts this viewer to: (where they happen, where they lead), the next one last.
         self._plans = self._tempted()
+        #: Where the picture will stall for long; beyond the end when it will not.
+        self._stall_at = self._doomed()
 
     def play_through(self) -> None:
         """Everything from the first play to the last event."""
@@ -110,7 +112,7 @@ class _Player:
         actions = kind.pause + kind.seek_back + kind.seek_forward + kind.change_rate + BUFFERING + FAILURE
         next_action = chance.expovariate(actions) * 1000
         while True:
-            stop = self._plans[-1][0] if self._plans else self._duration
+            stop = min(self._plans[-1][0] if self._plans else self._duration, self._stall_at)
             step = min(HEARTBEAT_MS - (self._now - self._last_report), next_action)
             step = max(1, int(min(step, (stop - self._position) / self._rate + 1)))
             before = self._position
@@ -130,7 +132,10 @@ class _Player:
             if self._now - self.session.start_ms >= MAX_SESSION_MS - HEARTBEAT_MS:
                 self._report("exit")
                 break
-            if self._plans and self._position >= stop:
+            if self._position >= self._stall_at:
+                if not self._stands():
+                    break
+            elif self._plans and self._position >= stop:
                 self._seek(self._plans.pop()[1])
             if next_action <= 0:
                 if not self._act(chance.random() * actions):
@@ -195,6 +200,24 @@ class _Player:
                 plans.append((min(last + chance.randint(0, 3_000), self._duration - 1_000), first))
         return sorted(plans, reverse=True)
 
+    def _doomed(self) -> int:
+        """Where the picture will stall for long; a millisecond beyond the end when it will not."""
+        stall = self._demo.stall
+        if stall is None or self._chance.random() >= stall[1]:
+            return self._duration + 1
+        return stall[0] * 1000 + self._chance.randint(0, 4_000)
+
+    def _stands(self) -> bool:
+        """The picture stalls for long; False when the viewer does not wait for it to go on."""
+        self._stall_at = self._duration + 1
+        self._emit("buffer_start")
+        self._stall(8_000 + self._chance.randrange(22_000))
+        if self._chance.random() < GIVES_UP:
+            self._leave()
+            return False
+        self._emit("buffer_end")
+        return True
+
     def _act(self, draw: float) -> bool:
         """Do one of the things viewers and networks do; False when the session ends by it."""
         kind, chance = self._behaviour, self._chance
@@ -229,6 +252,8 @@ class _Player:
         came_from, self._position = self._position, target
         self._emit("seek", played=(self._reported, came_from), extra=f',"seek_from_ms":{came_from}')
         self._reported = target
+        if target > self._stall_at:
+            self._stall_at = self._duration + 1
         while self._plans and self._plans[-1][0] <= target:
             self._plans.pop()
 

@@ -31,6 +31,7 @@ class Viewer:
 
     viewer_id: str
     behaviour: Behaviour
+    device: str
     #: JSON members of every event of this viewer.
     attributes: str
 
@@ -51,7 +52,7 @@ def viewer_of(seed: int, number: int) -> Viewer:
         "player": "demo-player/2",
     }
     attributes = "".join(f',"{name}":{json.dumps(value)}' for name, value in values.items())
-    return Viewer(f"viewer-{number:06d}", behaviour, attributes)
+    return Viewer(f"viewer-{number:06d}", behaviour, device, attributes)
 
 
 def pick_viewer(chance: random.Random, seed: int, viewers: int) -> Viewer:

@@ -57,6 +57,17 @@ class Settings(BaseSettings):
     ingest_metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus figures of ingest; 0: none")
     ingest_deduplicate: bool = Field(default=True, description="off only to show what it prevents")
 
+    openai_api_key: SecretStr = Field(default=SecretStr(""), description="empty: insights are made by rules")
+    openai_base_url: str = Field(default="", description="a server that speaks the same protocol; empty: OpenAI's")
+    openai_model: str = "gpt-4.1-mini"
+    openai_timeout_seconds: float = Field(default=60.0, gt=0)
+    openai_input_price: float | None = Field(default=None, ge=0, description="of a million tokens; empty: cost unknown")
+    openai_output_price: float | None = Field(
+        default=None, ge=0, description="of a million tokens; empty: cost unknown"
+    )
+    insights_max_calls_per_run: int = Field(default=20, ge=0, description="answers of a language model asked for")
+    alert_webhook_url: SecretStr = Field(default=SecretStr(""), description="alerts are posted there as JSON")
+
     raw_ttl_days: int = Field(default=0, ge=0, description="drop raw events after so many days; 0 keeps all")
 
     def api_key_list(self) -> tuple[bytes, ...]:

@@ -27,7 +27,9 @@ DATABASES = ("raw", "live", "staging", "marts")
 def no_running_stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the addresses, credentials or state of a stack that runs on this machine."""
     for name in list(os.environ):
-        if name.startswith(("CLICKHOUSE_", "KAFKA_", "RETENTION_", "API_", "DAGSTER_")):
+        if name.startswith(
+            ("CLICKHOUSE_", "KAFKA_", "RETENTION_", "API_", "DAGSTER_", "OPENAI_", "INSIGHTS_", "ALERT_")
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("RETENTION_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     get_settings.cache_clear()
