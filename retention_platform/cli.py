@@ -17,6 +17,7 @@ from retention_platform import __version__
 from retention_platform.embedded.clickhouse import cli as serve_cli
 from retention_platform.errors import RetentionError
 from retention_platform.ingest import rejects_cli
+from retention_platform.insights.cli import insights
 from retention_platform.report.cli import report
 from retention_platform.settings import get_settings
 
@@ -136,6 +137,7 @@ def ingest() -> None:
 
 app.command()(produce)
 app.command()(report)
+app.command()(insights)
 
 FormatArgument = Annotated[str, typer.Argument(metavar="FORMAT", help="xapi, edx or jsonl.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The log; .gz is read as is.")]

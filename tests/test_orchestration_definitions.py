@@ -63,7 +63,7 @@ def test_every_asset_that_dbt_makes_is_in_the_pool_of_dbt_and_no_other_is() -> N
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        by_dbt = node.is_materializable and node.group_name != "reports"
+        by_dbt = node.is_materializable and node.group_name not in ("reports", "insights")
         assert node.pools == ({DBT_POOL} if by_dbt else set()), key
 
 
@@ -81,7 +81,12 @@ def test_every_data_test_is_a_check_and_its_model_the_one_it_is_attached_to() ->
 
 def test_the_sensor_and_the_schedules_run_without_being_switched_on() -> None:
     repository = defs.get_repository_def()
-    assert {sensor.name for sensor in repository.sensor_defs} == {"new_events", "run_failures"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "new_events",
+        "run_failures",
+        "insights_due",
+        "alerts",
+    }
     assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
     assert "nightly_reconciliation" in {schedule.name for schedule in repository.schedule_defs}
     assert all(schedule.default_status == dg.DefaultScheduleStatus.RUNNING for schedule in repository.schedule_defs)

@@ -34,6 +34,7 @@ from retention_platform.report.model import Bullets, Document, Heading, Paragrap
 from retention_platform.report.queries import Rows
 from retention_platform.report.untrusted import plain
 from retention_platform.report.video import curve_of, document
+from tests.insights_support import insights_row
 from tests.report_support import ATTACKS
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=timezone.utc)
@@ -220,7 +221,7 @@ def rows_with(text: str, views: int = 400) -> Rows:
             for dimension in ("country", "device_type")
         ],
         "quality": [{"figure": "invalid_intervals", "found": 3, "out_of": 900}],
-        "insights": [{"text": text, "model": text}],
+        "insights": [insights_row(text)],
     }
 
 

@@ -11,8 +11,9 @@ from fastapi_offline import FastAPIOffline
 from retention_platform import __version__
 from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
+from retention_platform.api.insights import FreshInsights
 from retention_platform.api.metrics import Metrics
-from retention_platform.api.routers import audience, service, video, videos
+from retention_platform.api.routers import audience, insights, service, video, videos
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.settings import Settings
@@ -27,6 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.warehouse = warehouse
         app.state.health = HealthCheck(settings, warehouse)
         app.state.version = MartsVersion(warehouse)
+        app.state.insights = FreshInsights(settings)
         try:
             yield
         finally:
@@ -47,4 +49,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(videos.router)
     app.include_router(video.router)
     app.include_router(audience.router)
+    app.include_router(insights.router)
     return app

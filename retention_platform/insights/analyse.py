@@ -12,6 +12,7 @@ from retention_platform.insights.facts import facts_of, stretches_of
 from retention_platform.insights.model import Model
 from retention_platform.insights.queries import read_evidence, read_video
 from retention_platform.insights.schema import Facts, Insights, Usage
+from retention_platform.insights.store import Kept
 from retention_platform.report.queries import Ask
 
 if TYPE_CHECKING:
@@ -27,16 +28,18 @@ def read_facts(ask: Ask, video_id: str) -> Facts:
 class Analyst:
     """Makes insights of facts, by a language model where one is configured and answers well, else by rules."""
 
-    def __init__(self, settings: Settings, *, demo: bool = False) -> None:
+    def __init__(self, settings: Settings, *, demo: bool = False, calls: int | None = None) -> None:
         has_key = bool(settings.openai_api_key.get_secret_value())
-        self._model = Model(settings, settings.insights_max_calls_per_run) if has_key and not demo else None
+        budget = settings.insights_max_calls_per_run if calls is None else calls
+        self._model = Model(settings, budget) if has_key and not demo else None
 
-    @property
-    def name(self) -> str:
-        """Who is asked first; insights of the same facts by the same name need not be made again."""
-        if self._model is None:
-            return rules.RULES_VERSION
-        return f"{self._model.settings.openai_model}/{prompt.PROMPT_VERSION}"
+    def is_current(self, kept: Kept, facts: Facts) -> bool:
+        """Whether insights that are kept are what would be made of these facts again."""
+        if kept.facts_hash != facts.hash:
+            return False
+        if self._model is None or facts.assessment.grade == "insufficient_data":
+            return kept.mode == "openai" or kept.model == rules.RULES_VERSION
+        return kept[1:] == ("openai", self._model.settings.openai_model, prompt.PROMPT_VERSION)
 
     @property
     def usage(self) -> Usage:
@@ -81,10 +84,20 @@ class Analyst:
         )
 
 
+def is_news(made: Insights, kept: Kept | None) -> bool:
+    """Whether insights tell more than those that are kept: rules that stood in for a model again do not."""
+    if kept is None or made.mode == "openai" or kept.facts_hash != made.facts.hash:
+        return True
+    return kept.mode == "demo" and kept.model != made.model
+
+
 @contextlib.contextmanager
-def analyst(settings: Settings, *, demo: bool = False) -> Iterator[Analyst]:
-    """An analyst for one run, closed afterwards; with ``demo`` one that asks no language model."""
-    one = Analyst(settings, demo=demo)
+def analyst(settings: Settings, *, demo: bool = False, calls: int | None = None) -> Iterator[Analyst]:
+    """An analyst for one run, closed afterwards; with ``demo`` one that asks no language model.
+
+    ``calls`` is how many answers it may ask for, when not as many as a run may.
+    """
+    one = Analyst(settings, demo=demo, calls=calls)
     try:
         yield one
     finally:

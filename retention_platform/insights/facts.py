@@ -53,13 +53,15 @@ MIN_PEERS, MANY_PEERS = WEAK_PEERS, 30
 #: A third of the catalogue is good, a third poor.
 GOOD_PERCENTILE, POOR_PERCENTILE = 200 / 3, 100 / 3
 #: Stalls or errors explain a loss when so many percent of it came after one, significantly more than elsewhere.
-TECHNICAL_PERCENT, TECHNICAL_MAX_P = 20.0, 1e-3
+#: The test needs so many of them.
+TECHNICAL_PERCENT, TECHNICAL_MAX_P, TECHNICAL_MIN_VIEWS = 20.0, 1e-3, 8
 #: A loss is a segment's when so much of what is unusual in it is, and its viewers leave so many times as often.
 SEGMENT_SHARE, SEGMENT_RATIO, SEGMENT_MAX_Q = 70.0, 1.5, 0.01
 #: A difference in finishing worth telling, in points.
 DIFFERENCE_POINTS, DIFFERENCE_MAX_Q = 5.0, 0.05
-#: A fall of fewer points is told, but is not worth a producer's time to explain.
-PROBLEM_POINTS = 3.0
+#: A fall of fewer points is told, but is not worth a producer's time to explain; nor is one that may as
+#: well be next to none.
+PROBLEM_POINTS, PROBLEM_POINTS_LOW = 3.0, 1.5
 #: From this part of the video on, a fall where its last chapter begins is taken for the end by viewers.
 END_PART = 0.8
 #: A fall belongs to a chapter's start when it comes at most so many seconds, or two buckets, after it.
@@ -184,7 +186,8 @@ class _Problems:
         moment = MomentFacts(
             moment_id=loss.moment_id,
             kind=loss.kind,
-            is_problem=loss.kind != "dropoff" or loss.magnitude >= PROBLEM_POINTS,
+            is_problem=loss.kind != "dropoff"
+            or (loss.magnitude >= PROBLEM_POINTS and (loss.low or 0.0) >= PROBLEM_POINTS_LOW),
             start_second=loss.start,
             end_second=loss.end,
             chapter=plain(chapter.title, TITLE_CHARACTERS) if chapter else None,
@@ -230,7 +233,9 @@ class _Problems:
             views_lost_after_it=here,
             lost_here_percent=round(100 * here / lost, 1),
             lost_elsewhere_percent=round(100 * elsewhere / lost_elsewhere, 1) if lost_elsewhere > 0 else 0.0,
-            is_significant=p <= TECHNICAL_MAX_P and 100 * here / lost >= TECHNICAL_PERCENT,
+            is_significant=p <= TECHNICAL_MAX_P
+            and 100 * here / lost >= TECHNICAL_PERCENT
+            and here >= TECHNICAL_MIN_VIEWS,
         )
 
     def _segments(self, loss: Loss) -> list[MomentSegment]:

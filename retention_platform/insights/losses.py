@@ -17,8 +17,11 @@ Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
 #: A chapter loses too much when views end in it so many times as fast as around it, with so much certainty, and so
-#: many points of all views more. The first needs more: in every video the beginning is where most leave.
-CHAPTER_RATIO, FIRST_CHAPTER_RATIO, CHAPTER_MAX_P, CHAPTER_MIN_POINTS = 2.0, 2.75, 1e-4, 5.0
+#: many points of all views more.
+CHAPTER_RATIO, CHAPTER_MAX_P, CHAPTER_MIN_POINTS = 2.0, 1e-4, 5.0
+#: In every video the beginning is where views end fastest: of the first chapter so many times what follows is ordinary,
+#: and only what is beyond that counts.
+ORDINARY_BEGINNING, FIRST_CHAPTER_RATIO, FIRST_CHAPTER_MAX_P = 1.7, 2.75, 1e-2
 #: Seconds at the beginning that are not the first chapter's fault, at most; a third of it where it is short.
 ARRIVAL_SECONDS = 20
 #: What a chapter is compared with lies within so many of its lengths, but is this long at least, in seconds.
@@ -176,15 +179,17 @@ def _chapters(chapters: Sequence[Chapter], curve: Curve, views: int, drops: Sequ
         around_lost, around_exposure = counted(around)
         if not exposure or not around_exposure or not around_lost:
             continue
-        rate, usual_rate = lost / exposure, around_lost / around_exposure
-        p = stats.two_rates(lost, exposure, around_lost, around_exposure)
-        excess = lost - usual_rate * exposure
-        ratio = FIRST_CHAPTER_RATIO if is_first else CHAPTER_RATIO
-        if rate < ratio * usual_rate or p > CHAPTER_MAX_P or 100 * excess / views < CHAPTER_MIN_POINTS:
+        ordinary = ORDINARY_BEGINNING if is_first else 1.0
+        rate, around_rate = lost / exposure, around_lost / around_exposure
+        # As if what surrounds it had been watched for less, so that the rate there is the ordinary one here.
+        p = stats.two_rates(lost, exposure, around_lost, around_exposure / ordinary)
+        usual = ordinary * around_rate * exposure
+        excess = lost - usual
+        ratio, max_p = (FIRST_CHAPTER_RATIO, FIRST_CHAPTER_MAX_P) if is_first else (CHAPTER_RATIO, CHAPTER_MAX_P)
+        if rate < ratio * around_rate or p > max_p or 100 * excess / views < CHAPTER_MIN_POINTS:
             continue
         spread = stats.Z_TWO_SIDED_5 * math.sqrt(lost)
         low, high = (100 * (excess + side * spread) / views for side in (-1, 1))
-        usual = usual_rate * exposure
         at_risk = curve.at_risk(start)
         losses.append(
             Loss(

@@ -76,7 +76,7 @@ class Model:
             if self.stopped:
                 return None, self.stopped
             if self.calls_left <= 0:
-                return None, "the run's budget is spent (INSIGHTS_MAX_CALLS_PER_RUN)"
+                return None, "the budget of answers is spent (INSIGHTS_MAX_CALLS_PER_RUN)"
             text = ""
             try:
                 text = self._ask(messages)

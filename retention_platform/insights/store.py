@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 TABLE = "marts.ai_insights"
 #: The newest analysis of one video, for readers that ask by themselves.
 NEWEST = f"select * from {TABLE} where video_id = {{video_id:String}} order by made_at desc limit 1"
-_KNOWN = f"select video_id, argMax((facts_hash, asked), made_at) as made_from from {TABLE} group by video_id"
+_KEPT = f"""
+select video_id, argMax((facts_hash, mode, model, prompt_version), made_at) as newest
+from {TABLE}
+group by video_id
+"""
 _COLUMNS = (
     "video_id",
     "made_at",
@@ -26,7 +30,6 @@ _COLUMNS = (
     "prompt_version",
     "facts_version",
     "facts_hash",
-    "asked",
     "grade",
     "headline",
     "note",
@@ -38,13 +41,21 @@ _COLUMNS = (
 )
 
 
-def save(client: Client, made: Sequence[Insights], asked: str) -> None:
-    """Add these in one insert; ``asked`` names who was asked first (`Analyst.name`)."""
-    if made:
-        client.insert(TABLE, [_row(one, asked) for one in made], column_names=_COLUMNS)
+class Kept(NamedTuple):
+    """What the newest insights of a video were made from, and by whom."""
+
+    facts_hash: str
+    mode: str
+    model: str
+    prompt_version: str
 
 
-def _row(made: Insights, asked: str) -> list[Any]:
+def save(client: Client, made: Insights) -> None:
+    """Add these insights."""
+    client.insert(TABLE, [_row(made)], column_names=_COLUMNS)
+
+
+def _row(made: Insights) -> list[Any]:
     return [
         made.video_id,
         made.made_at,
@@ -53,7 +64,6 @@ def _row(made: Insights, asked: str) -> list[Any]:
         made.prompt_version,
         made.facts.facts_version,
         made.facts.hash,
-        asked,
         made.analysis.assessment.grade,
         made.analysis.headline,
         made.note,
@@ -65,9 +75,9 @@ def _row(made: Insights, asked: str) -> list[Any]:
     ]
 
 
-def known(client: Client) -> dict[str, tuple[str, str]]:
-    """Of each video's newest insights the hash of the facts, and who was asked."""
-    return {str(video): (str(found[0]), str(found[1])) for video, found in client.query(_KNOWN).result_rows}
+def kept(client: Client) -> dict[str, Kept]:
+    """Of each video that has insights what the newest were made from."""
+    return {str(video): Kept(*map(str, newest)) for video, newest in client.query(_KEPT).result_rows}
 
 
 def insights_in(row: Mapping[str, Any]) -> Insights:

@@ -107,9 +107,11 @@ def last_known_mark(past: Sequence[PastRun]) -> KnownMark | None:
     return next((run.mark for run in past if run.mark), None)
 
 
-def past_runs(instance: dg.DagsterInstance, limit: int = RUNS_LOOKED_AT) -> list[PastRun]:
-    """The last runs that refresh the marts, newest first."""
-    records = instance.get_run_records(dg.RunsFilter(tags=REFRESH_TAG), limit=limit)
+def past_runs(
+    instance: dg.DagsterInstance, limit: int = RUNS_LOOKED_AT, of: dg.RunsFilter | None = None
+) -> list[PastRun]:
+    """The last runs that refresh the marts, or that ``of`` finds, newest first."""
+    records = instance.get_run_records(of or dg.RunsFilter(tags=REFRESH_TAG), limit=limit)
     return [
         PastRun(
             run_id=record.dagster_run.run_id,

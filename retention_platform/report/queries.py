@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retention_platform.errors import RetentionError, ServiceError
+from retention_platform.insights.store import NEWEST
 from retention_platform.report.reasons import SIMILAR_LENGTH_PERCENT
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ SECTIONS: Mapping[str, Section] = {
         "group by figure order by figure",
         frozenset({"data_quality"}),
     ),
-    "insights": Section(f"select * from marts.ai_insights {_OF_VIDEO}", frozenset({"ai_insights"})),
+    "insights": Section(NEWEST, frozenset({"ai_insights"})),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from retention_platform.report import moments, words
+from retention_platform.report import insights, moments, words
 from retention_platform.report.drawing import described
 from retention_platform.report.facts import Facts
 from retention_platform.report.model import (
@@ -53,8 +53,6 @@ FIGURES: Sequence[tuple[str, str, Say, Say | None]] = (
 )
 #: Values of a dimension told one by one; a player may report any number of them.
 MAX_SEGMENTS = 12
-#: Characters of one statement of an analysis.
-MAX_STATEMENT = 2000
 _DIMENSIONS = {
     "device_type": "Device",
     "country": "Country",
@@ -101,7 +99,7 @@ def document(facts: Facts, made_at: datetime) -> Document:
             *_dropoffs(facts),
             *moments.section(facts),
             *_segments(facts),
-            *_insights(facts),
+            *insights.section(facts.insights),
             *_quality(facts),
             *_method(facts),
             *_freshness(facts, made_at),
@@ -303,24 +301,6 @@ def _segment_table(rows: Sequence[Row]) -> Table:
         )
     columns = ("", "Views", "Of all views", "Average duration", "Average viewed", "Came to the end", "Watching at 0:30")
     return Table(columns, cells)
-
-
-def _insights(facts: Facts) -> list[Block]:
-    """What the analysis said, when there is one: rows with ``text``, and what says who wrote it and when."""
-    if facts.insights is None:
-        return []
-    told = [row for row in facts.insights if row.get("text")]
-    blocks: list[Block] = [Heading("Analysis")]
-    if not told:
-        return [*blocks, Paragraph(("No analysis was made of this video yet.",))]
-    authors = dict.fromkeys(str(row["model"]) for row in told if row.get("model"))
-    by: list[Inline] = []
-    for author in authors:
-        by += [", " if by else "", Untrusted(author)]
-    if by:
-        blocks.append(Paragraph(("Written by ", *by, " from the figures of this report.")))
-    # A language model repeats what it read in titles, so what it writes is as untrusted as they are.
-    return [*blocks, Bullets([(Untrusted(str(row["text"]), MAX_STATEMENT),) for row in told])]
 
 
 def _quality(facts: Facts) -> list[Block]:

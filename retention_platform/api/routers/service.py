@@ -31,6 +31,7 @@ async def index() -> Index:
             "engagement_summary": "/video/{video_id}/engagement_summary",
             "engagement_daily": "/video/{video_id}/engagement_daily",
             "engagement_by_segment": "/video/{video_id}/engagement_by_segment",
+            "insights": "/video/{video_id}/insights",
             "report": "/video/{video_id}/report",
             "compare": "/compare?video_id={video_id}",
             "concurrent_viewers": "/concurrent_viewers",

@@ -9,7 +9,6 @@ create table if not exists marts.ai_insights
     prompt_version LowCardinality(String) comment 'Version of the prompt; empty for rules.',
     facts_version LowCardinality(String) comment 'Version of how facts are made of marts.',
     facts_hash String comment 'Differs when any fact does.',
-    asked LowCardinality(String) comment 'Who was asked first; another than model where that one failed.',
     grade LowCardinality(String) comment 'good, average, poor or insufficient_data.',
     headline String comment 'The analysis in one line.',
     note String comment 'Why it is not what was asked for; empty when it is.',
