@@ -70,26 +70,35 @@ class Outcome:
         return self.claims and self.analysis.hypotheses[0].cause == self.video.cause
 
 
-def run(report: Report, seeds: int | None = None) -> list[Outcome]:
-    """Plant each cause, and none, once a seed; what was said of each."""
+def run(report: Report, seeds: int | None = None) -> None:
+    """Plant each cause, and none, once a seed, and tell what was said of them."""
     count = seeds or int(os.environ.get("BENCH_INSIGHTS_SEEDS", SEEDS))
     outcomes: list[Outcome] = []
-    for first in range(FIRST_SEED, FIRST_SEED + count, AT_ONCE):
-        some = range(first, min(FIRST_SEED + count, first + AT_ONCE))
+    for some in batches(count):
         outcomes += judged([planted(seed, cause) for seed in some for cause in (*CAUSES, NOTHING)])
         report.console.print(f"{len(outcomes):,} of {count * (len(CAUSES) + 1):,} videos")
+    tell(report, outcomes)
+
+
+def batches(count: int) -> list[range]:
+    """The seeds, as many at a time as share a catalogue."""
+    last = FIRST_SEED + count
+    return [range(first, min(last, first + AT_ONCE)) for first in range(FIRST_SEED, last, AT_ONCE)]
+
+
+def tell(report: Report, outcomes: Sequence[Outcome]) -> None:
+    """What was said of these videos, by what was planted in them."""
+    clean = [outcome for outcome in outcomes if outcome.video.cause == NOTHING]
     views = [outcome.video.views for outcome in outcomes]
     report.text(
-        f"{count} seeds, each with one video a cause and one without: {len(outcomes):,} videos of 5 to 15 minutes with "
-        f"{min(views)} to {max(views)} views, those of {min(count, AT_ONCE)} seeds in one catalogue."
+        f"{len(clean)} seeds, each with one video a cause and one without: {len(outcomes):,} videos of 5 to 15 minutes "
+        f"with {min(views)} to {max(views)} views, those of {min(len(clean), AT_ONCE)} seeds in one catalogue."
     )
     rows = [_row(cause, [outcome for outcome in outcomes if outcome.video.cause == cause]) for cause in CAUSES]
     rows.append(_row("all planted", [outcome for outcome in outcomes if outcome.video.cause != NOTHING]))
-    report.table(("planted", "videos", "moment named first", "kind of cause", "another cause said instead"), rows)
-    clean = [outcome for outcome in outcomes if outcome.video.cause == NOTHING]
+    report.table(("planted", "videos", "moment named first", "kind of cause", "said instead"), rows)
     wrong = sum(outcome.claims for outcome in clean)
     report.text(f"Of {len(clean)} videos without a planted cause, {len(clean) - wrong} were told to have none.")
-    return outcomes
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
