@@ -68,7 +68,7 @@ def blocks(made: Insights) -> list[Block]:
     found: list[Block] = []
     if made.note:
         found.append(Paragraph((Strong("Note"), ": ", _said(made.note), "."), note=True))
-    found += [Paragraph((*_strong(analysis.headline),)), Paragraph((_said(analysis.summary),))]
+    found += [Paragraph((Strong("In one line"), ": ", _said(analysis.headline))), Paragraph((_said(analysis.summary),))]
     if analysis.critical_moments:
         found += [
             Heading("Moments", level=3),
@@ -141,11 +141,6 @@ def _made(made: Insights) -> Text:
     )
     facts = f" from facts of version {made.facts.facts_version}."
     return ("Made by ", *who, f" on {words.when(made.made_at)}", facts)
-
-
-def _strong(text: str) -> Text:
-    said = _said(text)
-    return (Strong(said),) if isinstance(said, str) else (said,)
 
 
 def _said(text: str) -> Inline:
