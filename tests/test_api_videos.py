@@ -393,6 +393,7 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
         "/concurrent_viewers",
         "/viewers_now",
         "/data_quality",
+        "/video/{video_id}/insights",
         *(f"/video/{{video_id}}/{what}" for what in OF_ONE_VIDEO),
     }
     for name, schema in document["components"]["schemas"].items():

@@ -12,6 +12,7 @@ from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.insights import FreshInsights
 from retention_platform.api.models.insights import VideoInsights, WithoutInsights
 from retention_platform.errors import ServiceError
+from retention_platform.insights.schema import Insights
 from retention_platform.insights.store import NEWEST, insights_in
 from retention_platform.report.queries import UnknownVideo
 
@@ -41,7 +42,7 @@ async def insights(
     response.headers["Cache-Control"] = "no-store" if fresh else "no-cache"
     if fresh:
         try:
-            return VideoInsights(video_id=video_id, reason=None, insights=await make(warehouse, video_id))
+            return _answer(await make(warehouse, video_id))
         except UnknownVideo:
             raise unknown_video(video_id) from None
     if await queries.video(warehouse, video_id) is None:
@@ -51,7 +52,11 @@ async def insights(
         why = WithoutInsights(code="not_made", text="none were made of this video yet: Dagster makes them once an hour")
         return VideoInsights(video_id=video_id, reason=why, insights=None)
     try:
-        return VideoInsights(video_id=video_id, reason=None, insights=insights_in(rows[0]))
+        return _answer(insights_in(rows[0]))
     except ServiceError as error:
         why = WithoutInsights(code="other_version", text=str(error))
         return VideoInsights(video_id=video_id, reason=why, insights=None)
+
+
+def _answer(made: Insights) -> VideoInsights:
+    return VideoInsights(video_id=made.video_id, reason=None, insights=made.model_dump(mode="json"))
