@@ -197,6 +197,13 @@ def test_where_the_last_chapter_begins_late_a_fall_is_the_end_to_viewers_and_ear
     assert late.causes[0] == "end_screen"
 
 
+def test_a_video_without_chapters_has_facts_and_its_late_falls_are_its_end() -> None:
+    drops = [dropoff_row(300, 306, 90, 700, 5.0, 1000), dropoff_row(540, 546, 80, 500, 5.0, 1000)]
+    facts = facts_of(video_rows(video={"chapters": []}, dropoffs=drops), [])
+    assert facts.chapters == [] and [moment.chapter for moment in facts.moments] == [None, None]
+    assert [moment.causes[0] for moment in facts.problems] == ["content", "end_screen"]
+
+
 def test_a_stretch_that_was_watched_again_before_a_fall_speaks_for_confusion() -> None:
     moments = [moment_row("spike", 180, 200), moment_row("spike", 20, 30)]
     (fall,) = facts_of(video_rows(dropoffs=[dropoff_row(210, 216, 90, 700, 5.0, 1000)], moments=moments), []).problems

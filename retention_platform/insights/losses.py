@@ -103,7 +103,7 @@ def _sums(values: Iterable[int]) -> list[int]:
 
 def chapters_of(video: Row, duration: float | None) -> list[Chapter]:
     """The chapters of a row of marts.videos, in whole seconds, each to the start of the next."""
-    if not duration:
+    if not duration or not video["chapters"]:
         return []
     starts = sorted((int(chapter["start_ms"]) // 1000, str(chapter["title"])) for chapter in video["chapters"])
     ends = [start for start, _ in starts[1:]] + [math.ceil(duration)]
