@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -141,8 +142,7 @@ def materialized(home: Any) -> dict[str, Any]:
 def test_the_asset_makes_insights_of_what_changed_keeps_history_and_shows_them(warehouse: Chain, tmp_path: Any) -> None:
     first = materialized(tmp_path)
     assert (first["made"], first["unchanged"], first["calls"]) == (4, 0, 0)
-    assert "mobile" not in first["insights"] or "evil.test" not in first["insights"].split("Who watches")[0]
-    assert "http://evil.test</b>" not in first["insights"]
+    assert "## Why" in first["insights"] and "evil.test" not in re.sub("`[^`]*`", "", first["insights"])
     second = materialized(tmp_path)
     assert (second["made"], second["unchanged"]) == (0, 4)
     warehouse.client.command(

@@ -49,11 +49,11 @@ select weeks.*, videos.title as title
 from (
     select
         video_id,
-        sumIf(views, day >= toDate({today:String}) - 7) as views,
-        sumIf(views, day < toDate({today:String}) - 7) as views_before,
-        sumIf(round(ifNull(completion_rate, 0) * views), day >= toDate({today:String}) - 7) as finished,
-        sumIf(round(ifNull(completion_rate, 0) * views), day < toDate({today:String}) - 7) as finished_before
-    from marts.engagement_daily
+        sumIf(daily.views, day >= toDate({today:String}) - 7) as views,
+        sumIf(daily.views, day < toDate({today:String}) - 7) as views_before,
+        sumIf(round(ifNull(completion_rate, 0) * daily.views), day >= toDate({today:String}) - 7) as finished,
+        sumIf(round(ifNull(completion_rate, 0) * daily.views), day < toDate({today:String}) - 7) as finished_before
+    from marts.engagement_daily as daily
     where day >= toDate({today:String}) - 14 and day < toDate({today:String})
     group by video_id
 ) as weeks
