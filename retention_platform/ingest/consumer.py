@@ -216,7 +216,8 @@ class Ingest:
                 continue  # another's by now, or read before: whoever owns the range inserts it
             batch = assigned.filling
             if batch.replay_end is not None and batch.end >= batch.replay_end:
-                # Complete, and not inserted yet: read again for the next batch.
+                # Complete, and not inserted yet. Asked for now, for the next batch: nothing may come behind it.
+                consumer.seek(TopicPartition(topic, partition, batch.end))
                 skipped.add((topic, partition))
                 continue
             if offset > batch.end and assigned.seek_again(batch.end):
@@ -226,6 +227,7 @@ class Ingest:
             if not batch.takes(offset):
                 # The rest of the range that is repeated is not on the broker any more.
                 batch.end = batch.range_end
+                consumer.seek(TopicPartition(topic, partition, batch.end))
                 skipped.add((topic, partition))
                 continue
             if offset > batch.end:

@@ -1,0 +1,175 @@
+"""The ingest loop over a log and a sink in memory: what it repeats, and that nothing read is forgotten."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from retention_platform.contract import EVENTS_TOPIC
+from retention_platform.ingest import consumer as loop
+from retention_platform.ingest.batch import Intent, decode_row, encode_row, row_prefix
+from retention_platform.ingest.consumer import Ingest
+from retention_platform.ingest.quarantine import Fault
+from retention_platform.settings import load_settings
+
+LOG = "test-log"
+#: A row as the loop sends it; all are of one length.
+ROW = encode_row(row_prefix(LOG, EVENTS_TOPIC), 0, 0, 0, b"session", b"{}")
+
+
+class Message:
+    """A message of partition 0 of the events' topic."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return EVENTS_TOPIC
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes:
+        return b"session"
+
+    def value(self) -> bytes:
+        return b"{}"
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class Broker:
+    """One partition and what is committed for it; the class of consumers that the loop makes."""
+
+    def __init__(self, offsets: Sequence[int], committed: TopicPartition | None = None) -> None:
+        self.offsets = list(offsets)
+        self.mark = committed
+        self.position = 0
+        self.answers: list[Callable[[], None]] = []
+        self.config: dict[str, Any] = {}
+
+    def __call__(self, config: dict[str, Any]) -> Broker:
+        self.config = config
+        return self
+
+    def subscribe(self, topics: list[str], on_assign: Callable[..., None], **_: object) -> None:
+        self.answers.append(lambda: on_assign(self, [TopicPartition(EVENTS_TOPIC, 0)]))
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.position = places[0].offset
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(EVENTS_TOPIC, 0)]
+
+    def committed(self, _: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [self.mark or TopicPartition(EVENTS_TOPIC, 0)]
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return self.offsets[0], self.offsets[-1] + 1
+
+    def consume(self, most: int, timeout: float) -> list[Message]:
+        answers, self.answers = self.answers, []
+        for answer in answers:
+            answer()
+        found = [offset for offset in self.offsets if offset >= self.position][:most]
+        if found:
+            self.position = found[-1] + 1
+        else:
+            time.sleep(0.001)
+        return [Message(offset) for offset in found]
+
+    def seek(self, place: TopicPartition) -> None:
+        self.position = place.offset
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.mark = offsets[0]
+        self.answers.append(lambda: self.config["on_commit"](None, offsets))
+
+    def pause(self, _: list[TopicPartition]) -> None:
+        """Nothing that these tests look at."""
+
+    resume = pause
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Sink:
+    """Keeps what is inserted by its token."""
+
+    def __init__(self) -> None:
+        self.inserted: list[tuple[str, list[int]]] = []
+
+    def insert(self, rows: bytes, token: str) -> None:
+        offsets = []
+        for at in range(0, len(rows), len(ROW)):
+            offsets.append(decode_row(rows[at : at + len(ROW)])[3])
+        self.inserted.append((token, offsets))
+
+    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+        raise AssertionError("nothing is wrong with these rows")
+
+    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+        raise AssertionError("nothing is wrong with these rows")
+
+
+def ingest_all(broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """What is inserted until all that the broker has is committed, or ten seconds are over."""
+    sink = Sink()
+    monkeypatch.setattr(loop, "Consumer", broker)
+    settings = load_settings(
+        retention_home=folder, kafka_bootstrap_servers="nowhere", kafka_log_id=LOG, ingest_batch_seconds=0.02
+    )
+    ingest = Ingest(settings, sink)
+    running = threading.Thread(target=ingest.run)
+    running.start()
+    deadline = time.monotonic() + 10
+    end = broker.offsets[-1] + 1
+    while time.monotonic() < deadline and (broker.mark is None or broker.mark.offset < end):
+        time.sleep(0.01)
+    ingest.stop()
+    running.join(20)
+    assert not running.is_alive()
+    return sink.inserted
+
+
+def intent(start: int, end: int) -> TopicPartition:
+    """A committed offset whose owner died while it inserted a batch up to ``end``."""
+    return TopicPartition(EVENTS_TOPIC, 0, start, metadata=Intent(LOG, end).encode())
+
+
+def test_what_was_read_with_the_end_of_a_repeated_range_is_stored_though_nothing_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted = ingest_all(Broker(range(100), intent(10, 40)), tmp_path, monkeypatch)
+    assert inserted[0] == (f"{LOG}/{EVENTS_TOPIC}/0/10-39", list(range(10, 40)))
+    assert [offset for _, offsets in inserted for offset in offsets] == list(range(10, 100))
+
+
+def test_a_repeated_range_whose_last_messages_are_gone_holds_up_none_of_those_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets = [*range(30), *range(60, 100)]
+    inserted = ingest_all(Broker(offsets, intent(10, 40)), tmp_path, monkeypatch)
+    assert inserted[0] == (f"{LOG}/{EVENTS_TOPIC}/0/10-39", list(range(10, 30)))
+    assert [offset for _, found in inserted for offset in found] == [*range(10, 30), *range(60, 100)]
+
+
+def test_a_repeated_range_that_the_broker_has_dropped_whole_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted = ingest_all(Broker(range(60, 100), intent(10, 40)), tmp_path, monkeypatch)
+    assert [offset for _, found in inserted for offset in found] == list(range(60, 100))
