@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.delivery.world import World
+from tests.delivery.world import World, wait_until
 
 Fault = Callable[[World], None]
 
@@ -72,8 +72,30 @@ def clickhouse_freezes(world: World) -> None:
 
 def answers_are_lost(world: World) -> None:
     """ClickHouse has stored the batch, and nobody hears of it."""
+    before = world.proxy.swallowed
     world.proxy.swallow = world.rng.randrange(1, 5)
-    nap(world, 0.5, 1.5)
+    wait_until(lambda: world.proxy.swallowed > before, "an answer to be lost")
+
+
+def clickhouse_answers_with_an_error(world: World) -> None:
+    """As it does while it starts or has too much to do, or as a load balancer does in its place."""
+    before = world.proxy.answered
+    world.proxy.status = world.rng.choice([500, 502, 503])
+    world.proxy.cut()
+    wait_until(lambda: world.proxy.answered > before, "a request to be answered with an error")
+    nap(world, 0.1, 1)
+    world.proxy.status = 0
+
+
+def clickhouse_does_not_answer(world: World) -> None:
+    """Connections are taken, and then nothing, until they are gone."""
+    before = world.proxy.ignored
+    world.proxy.silent = True
+    world.proxy.cut()
+    wait_until(lambda: world.proxy.ignored > before, "a request not to be answered")
+    nap(world, 0.5, 2)
+    world.proxy.silent = False
+    world.proxy.cut()
 
 
 def clickhouse_refuses(world: World) -> None:
@@ -101,6 +123,8 @@ ALL: tuple[Fault, ...] = (
     clickhouse_is_killed,
     clickhouse_freezes,
     answers_are_lost,
+    clickhouse_answers_with_an_error,
+    clickhouse_does_not_answer,
     clickhouse_refuses,
     connections_are_cut,
 )

@@ -1,4 +1,6 @@
-"""A TCP proxy that a test can make misbehave: refuse, cut, or swallow what comes back after the other has acted."""
+"""A TCP proxy that a test can make misbehave: refuse, cut, swallow what comes back after the other has acted, answer in
+the other's place with an HTTP error, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,10 @@ class Proxy:
         self.target_port = target_port
         #: Connections are closed as soon as they come.
         self.refusing = False
+        #: Every request is answered with this HTTP status, and the other side never hears of it; 0: not so.
+        self.status = 0
+        #: Connections are taken and nothing is ever answered on them.
+        self.silent = False
         #: Answers of the other side are swallowed and the connection is cut: so many from now on.
         self.swallow = 0
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -22,7 +28,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closed = False
-        self.swallowed = 0
+        #: How often each kind of misbehaviour met somebody.
+        self.swallowed = self.answered = self.ignored = 0
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,6 +58,11 @@ class Proxy:
             if self.refusing:
                 _close(client)
                 continue
+            if self.silent or self.status:
+                with self._lock:
+                    self._open.add(client)
+                threading.Thread(target=self._instead, args=(client,), daemon=True).start()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.target_port), 5)
             except OSError:
@@ -71,6 +83,23 @@ class Proxy:
             self._open -= {source, to}
         _close(source)
         _close(to)
+
+    def _instead(self, client: socket.socket) -> None:
+        """Answer with the status, or never, and read on until the client has had enough: its request may be long."""
+        status, text = self.status, b"the proxy of the test says no\n"
+        with contextlib.suppress(OSError):
+            if client.recv(1 << 16):
+                if status:
+                    head = f"HTTP/1.1 {status} Out of order\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+                    client.sendall(head.encode() + text)
+                    self.answered += 1
+                else:
+                    self.ignored += 1
+                while client.recv(1 << 16):
+                    pass
+        with self._lock:
+            self._open.discard(client)
+        _close(client)
 
     def _swallows(self) -> bool:
         with self._lock:

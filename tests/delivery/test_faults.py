@@ -80,16 +80,31 @@ def marts_equal_the_oracle(place: World, events: list[dict[str, object]]) -> Non
 
 def test_an_owner_that_slept_through_a_rebalance_doubles_nothing(broker: str, tmp_path: Path) -> None:
     with world.running(tmp_path, broker, 11) as place:
-        happened = suffer(place, 3, (faults.ingest_becomes_a_zombie, faults.answers_are_lost))
+        sleeper = place.start_ingest()
+        with place.publishing():
+            world.wait_until(lambda: place.ask("select count() from raw.playback_events")[0][0] > 0, "the first events")
+            # Asleep with a batch that is announced and in part on its way.
+            faults.answers_are_lost(place)
+            sleeper.freeze()
+            place.start_ingest()
+            reached = place.reached()
+            # Further than what was on its way when it fell asleep: by another owner, then.
+            world.wait_until(
+                lambda: all(end > reached.get(partition, 0) + 1000 for partition, end in place.reached().items()),
+                "another ingest to own every partition",
+            )
+            sleeper.thaw()
+            faults.nap(place, 1, 2)
+            assert sleeper.runs
         place.settle()
         place.check()
-        assert happened
 
 
 def test_two_ingests_of_one_group_share_the_partitions_and_double_nothing(broker: str, tmp_path: Path) -> None:
     with world.running(tmp_path, broker, 12) as place:
         first, second = place.start_ingest(), place.start_ingest()
         with place.publishing():
+            world.wait_until(lambda: place.log().count("reading") == 2, "both to join")
             time.sleep(6)
             assert second.terminate() == 0
             time.sleep(2)
@@ -104,8 +119,12 @@ def test_without_deduplication_the_oracle_is_red(broker: str, tmp_path: Path) ->
         place.start_ingest()
         with place.publishing():
             world.wait_until(lambda: place.ask("select count() from raw.playback_events")[0][0] > 0, "events")
-            place.proxy.swallow = 3
-            world.wait_until(lambda: place.proxy.swallowed >= 3, "answers to be lost")
+
+            def doubled() -> bool:
+                place.proxy.swallow = 1
+                return bool(place.ask("select count() > uniqExact(partition, offset) from raw.playback_events")[0][0])
+
+            world.wait_until(doubled, "a batch whose answer was lost to be stored again")
         place.settle()
         with pytest.raises(AssertionError, match="stored twice"):
             place.check()

@@ -73,7 +73,9 @@ class World:
     folder: Path
     settings: Settings
     proxy: Proxy
+    #: What the faults choose by; the events are chosen by `traffic`, so that each repeats whatever the other's pace.
     rng: random.Random
+    traffic: random.Random
     clickhouse_port: int
     clickhouse_folder: Path
     deduplicate: bool = True
@@ -139,24 +141,24 @@ class World:
             return on_delivery
 
         for _ in range(count):
-            event_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
-            session = f"session-{self.rng.randrange(60)}"
-            start = self.rng.randrange(0, 60_000)
+            event_id = str(uuid.UUID(int=self.traffic.getrandbits(128), version=4))
+            session = f"session-{self.traffic.randrange(60)}"
+            start = self.traffic.randrange(0, 60_000)
             event: dict[str, Any] = {
                 "schema_version": 1,
                 "event_id": event_id,
-                "event_type": self.rng.choice(["heartbeat", "heartbeat", "seek", "pause"]),
-                "event_time": int(time.time() * 1000) - self.rng.randrange(120_000, 1_800_000),
+                "event_type": self.traffic.choice(["heartbeat", "heartbeat", "seek", "pause"]),
+                "event_time": int(time.time() * 1000) - self.traffic.randrange(120_000, 1_800_000),
                 "session_id": session,
                 "viewer_id": f"viewer-{session}",
                 "video_id": f"video-{hash_of(session) % 5}",
                 "position_ms": start + 5000,
                 "played_from_ms": start,
-                "played_to_ms": start + self.rng.randrange(1, 15_000),
-                "playback_rate": self.rng.choice([1, 1.5]),
+                "played_to_ms": start + self.traffic.randrange(1, 15_000),
+                "playback_rate": self.traffic.choice([1, 1.5]),
                 "duration_ms": 90_000,
             }
-            good = self.rng.random() >= malformed
+            good = self.traffic.random() >= malformed
             if not good:
                 event["position_ms"] = "a while"
             producer.produce(TOPIC, json.dumps(event).encode(), key=session, on_delivery=noted(good, event_id))
@@ -193,6 +195,9 @@ class World:
     def settle(self) -> None:
         """Make everything well again and wait until ingest has stored all there is."""
         self.proxy.refusing, self.proxy.swallow = False, 0
+        if self.proxy.status or self.proxy.silent:
+            self.proxy.status, self.proxy.silent = 0, False
+            self.proxy.cut()
         for process in self.ingests:
             if process.runs:
                 process.thaw()
@@ -207,6 +212,10 @@ class World:
         with contextlib.suppress(ServiceError):
             return not any(place.lag for place in group_lag(self.settings))
         return False
+
+    def reached(self) -> dict[int, int]:
+        """The last offset stored, by partition."""
+        return dict(self.ask("select partition, max(offset) from raw.playback_events group by partition"))
 
     def log(self) -> str:
         file = self.folder / "ingest.log"
@@ -254,10 +263,12 @@ class World:
             rejected = [tuple(row) for row in client.query(places.format("rejected_events")).result_rows]
             known = client.query("select toString(event_id) from raw.playback_events").result_rows
             ids = {str(row[0]) for row in known}
+            delivered = client.query("select sum(messages) from raw.deliveries").result_rows[0][0]
         finally:
             client.close()
         assert len(stored) == len(set(stored)), f"{len(stored) - len(set(stored))} messages are stored twice"
         assert len(rejected) == len(set(rejected)), "messages are rejected twice"
+        assert delivered == len(stored), f"raw.deliveries counts {delivered} messages, {len(stored)} are stored"
         missing = log.keys() - set(stored) - set(rejected)
         assert not missing, f"{len(missing)} messages of the log are nowhere: {sorted(missing)[:5]}"
         assert set(stored) | set(rejected) == log.keys(), "what is stored was never sent"
@@ -301,7 +312,14 @@ def running(
     )
     with Proxy(port) as proxy:
         world = World(
-            folder, settings, proxy, random.Random(seed), port, clickhouse_folder or folder / "clickhouse", deduplicate
+            folder,
+            settings,
+            proxy,
+            random.Random(seed),
+            random.Random(f"traffic {seed}"),
+            port,
+            clickhouse_folder or folder / "clickhouse",
+            deduplicate,
         )
         try:
             world.start_clickhouse()
