@@ -19,6 +19,7 @@ from retention_platform.report.model import (
     Heading,
     Inline,
     Paragraph,
+    Prose,
     Strong,
     Text,
     Untrusted,
@@ -146,5 +147,5 @@ def _made(made: Insights) -> Text:
 def _said(text: str) -> Inline:
     """A statement: as it is where nothing in it could be acted upon."""
     if len(text) <= MAX_STATEMENT and _PROSE.fullmatch(text) and not _ACTED_UPON.search(text):
-        return text
+        return Prose(text, MAX_STATEMENT)
     return Untrusted(text, MAX_STATEMENT)

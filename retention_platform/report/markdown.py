@@ -19,6 +19,7 @@ from retention_platform.report.model import (
     Inline,
     Number,
     Paragraph,
+    Prose,
     Strong,
     Table,
     Text,
@@ -65,6 +66,8 @@ def _text(text: Text) -> str:
 
 
 def _inline(part: Inline) -> str:
+    if isinstance(part, Prose):
+        return part.text
     if isinstance(part, Untrusted):
         return markdown(part.text, part.limit)
     if isinstance(part, Strong):

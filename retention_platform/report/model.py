@@ -20,6 +20,11 @@ class Untrusted:
 
 
 @dataclass(frozen=True)
+class Prose(Untrusted):
+    """Untrusted text in which whoever made this found no sign that a viewer acts upon: nothing is escaped."""
+
+
+@dataclass(frozen=True)
 class Strong:
     """Our own text, to be seen first."""
 
