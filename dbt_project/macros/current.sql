@@ -5,3 +5,16 @@
 {% macro current(relation) -%}
     {{ relation }} {%- if not relation.is_cte %} final{% endif -%}
 {%- endmacro %}
+
+{#- Settings for reading raw.playback_events with final. Its key holds the time that its partitions are by, so copies of
+    an event are in one partition; conditions on the key may be looked at before the other columns are read. -#}
+{% macro one_row_an_event() -%}
+    {{
+        return(
+            {
+                "do_not_merge_across_partitions_select_final": 1,
+                "optimize_move_to_prewhere_if_final": 1,
+            }
+        )
+    }}
+{%- endmacro %}

@@ -29,32 +29,34 @@ with
         where (video_id, day) in (select video_id, day from stale) and is_view
     ),
 
-    entries as (select video_id, day, arrayJoin({{ retention_entries() }}) as entry from views),
+    -- A day of a video goes by a hash of 128 bits: sums are found faster by a number than by a
+    -- text.
+    entries as (
+        select
+            reinterpretAsUInt128(sipHash128(video_id, day)) as place,
+            arrayJoin({{ retention_entries() }}) as entry
+        from views
+    ),
 
     summed as (
         select
-            video_id,
-            day,
-            entry.kind as kind,
-            entry.second as second,
-            toInt32(sum(entry.weight)) as weight
+            place, entry.kind as kind, entry.second as second, toInt32(sum(entry.weight)) as weight
         from entries
-        group by video_id, day, kind, second
+        group by place, kind, second
         having weight != 0
     ),
 
     -- Only the seconds at which something changes, in any order; arrays of numbers grow cheaply.
     arrays as (
         select
-            video_id,
-            day,
+            place,
             {% for kind in retention_kinds() %}
                 groupArrayIf(second, kind = {{ loop.index }}) as {{ kind }}_at,
                 groupArrayIf(weight, kind = {{ loop.index }}) as {{ kind }},
             {% endfor %}
             toUInt64(sumIf(weight, kind = 3)) as views
         from summed
-        group by video_id, day
+        group by place
     ),
 
     deltas as (
@@ -67,7 +69,8 @@ with
             {% endfor %}
             stale.generation as generation
         from stale
-        left join arrays on stale.video_id = arrays.video_id and stale.day = arrays.day
+        left join
+            arrays on reinterpretAsUInt128(sipHash128(stale.video_id, stale.day)) = arrays.place
     )
 
 select *

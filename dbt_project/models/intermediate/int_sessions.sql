@@ -5,6 +5,7 @@
         engine="ReplacingMergeTree(generation)",
         order_by=["video_id", "session_id"],
         on_schema_change="fail",
+        query_settings=one_row_an_event(),
         pre_hook=[
             "{{ next_generation() }}",
             "{{ begin_mark('int_sessions', clock_now()) }}",
