@@ -127,6 +127,23 @@ def test_figures_of_some_days_and_segments_are_the_oracles(
     assert (summary["views"], summary["sessions"], summary["chosen"]) == (len(chosen), None, found["chosen"])
 
 
+@pytest.mark.parametrize("dimension", ["device_type", "country", "traffic_source", "viewer_type"])
+def test_the_curve_of_a_segment_is_the_curve_of_that_choice(api: httpx.Client, dimension: str) -> None:
+    found = ask(api, path("talk", "retention_curve_by_segment"), dimension=dimension)
+    segments = get(api, path("talk", "engagement_by_segment"))["segments"]
+    values = sorted(segment["value"] for segment in segments if segment["dimension"] == dimension)
+    wanted = []
+    for value in values:
+        curve = ask(api, path("talk", "retention_curve"), **{dimension: value})
+        for point in curve["points"]:
+            del point["relative_retention_performance"]
+            wanted.append({**point, "value": value, "views": curve["views"]})
+    assert len(found["points"]) == len(wanted) == 76 * len(values)
+    for point, row in zip(found["points"], wanted, strict=True):
+        assert point == pytest.approx(row)
+    assert ask(api, path("talk", "retention_curve_by_segment"), 422)["errors"][0]["field"] == "query.dimension"
+
+
 @pytest.mark.parametrize("video_id", ["talk", "clip", "epic"])
 @pytest.mark.parametrize("points", [2, 3, 7, 75, 76, 77, 1000])
 def test_fewer_points_are_seconds_of_the_curve_evenly_spread(api: httpx.Client, video_id: str, points: int) -> None:

@@ -394,6 +394,7 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
         "/viewers_now",
         "/data_quality",
         "/video/{video_id}/insights",
+        "/video/{video_id}/retention_curve_by_segment",
         *(f"/video/{{video_id}}/{what}" for what in OF_ONE_VIDEO),
     }
     for name, schema in document["components"]["schemas"].items():

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from retention_platform.api.choice import CALL, Choice
-from retention_platform.api.models.curves import ComparedPoint, CurvePoint, LivePoint, RankedPoint
+from retention_platform.api.models.curves import (
+    ComparedPoint,
+    CurvePoint,
+    Dimension,
+    LivePoint,
+    RankedPoint,
+    SegmentPoint,
+)
 from retention_platform.api.queries import Table
 from retention_platform.api.warehouse import Parameters, Warehouse
 
@@ -39,6 +46,13 @@ from (
 where
     last_second < {points:UInt32}
     or second = intDiv(2 * place * last_second + {points:UInt32} - 1, 2 * ({points:UInt32} - 1))
+"""
+
+BY_SEGMENT = f"""
+select {", ".join(SegmentPoint.model_fields)}
+from marts.retention_curve_by_segment
+{_OF_VIDEO} and dimension = {{dimension:String}}
+order by value, second
 """
 
 COMPARISON = f"""
@@ -99,6 +113,11 @@ class Curve:
         # The marts are replaced one after the other: the curve's own V is the one its ratios are of.
         found = await warehouse.rows(f"select any(views) as views from ({self._sql})", self._parameters)
         return int(found[0]["views"] or 0)
+
+
+def by_segment(video_id: str, dimension: Dimension) -> Table:
+    """A curve for each segment of a dimension that has views, one after the other."""
+    return Table(BY_SEGMENT, {"video_id": video_id, "dimension": dimension}, f"{video_id}-curves-by-{dimension}")
 
 
 def comparison(video_ids: Sequence[str], points: int) -> Table:

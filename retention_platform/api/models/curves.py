@@ -8,6 +8,9 @@ from pydantic import Field
 
 from retention_platform.api.models.base import Answer, Chosen, Count, OneVideo, Reason, Seconds, Share, VideoIdField
 
+#: What views can be split by (METRICS 9).
+Dimension = Literal["device_type", "country", "traffic_source", "viewer_type"]
+
 
 class CurvePoint(Answer):
     """One second of the curve: the instant ``second`` of content."""
@@ -78,6 +81,26 @@ class LiveRetentionCurve(LiveCurveHead):
     """Of the sessions of the last hour, how many played each second in it; up to the furthest second played."""
 
     points: list[LivePoint] = Field(description="one per second without gaps, or as many as asked for")
+
+
+class SegmentPoint(CurvePoint):
+    """One second of the curve of one segment."""
+
+    value: str = Field(description="the segment; empty where the player did not say", examples=["mobile"])
+    views: Count = Field(description="the segment's views, which its ratios are of", examples=[412])
+
+
+class SegmentCurvesHead(OneVideo):
+    """What the curves of segments are of."""
+
+    dimension: Dimension = Field(description="what splits the views", examples=["device_type"])
+    reason: Reason | None = Field(description="why there are no points; null when there are")
+
+
+class SegmentCurves(SegmentCurvesHead):
+    """A curve for each segment that has views, one after the other in the order of their names."""
+
+    points: list[SegmentPoint] = Field(description="by segment, then one per second without gaps")
 
 
 class Compared(Answer):

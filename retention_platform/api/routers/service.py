@@ -26,6 +26,7 @@ async def index() -> Index:
             "health": "/health",
             "videos": "/videos",
             "retention_curve": "/video/{video_id}/retention_curve",
+            "retention_curve_by_segment": "/video/{video_id}/retention_curve_by_segment?dimension=device_type",
             "significant_dropoffs": "/video/{video_id}/significant_dropoffs",
             "key_moments": "/video/{video_id}/key_moments",
             "engagement_summary": "/video/{video_id}/engagement_summary",

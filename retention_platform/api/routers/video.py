@@ -8,13 +8,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from retention_platform.api import queries
+from retention_platform.api import curves, queries
 from retention_platform.api.choice import CALL, Choice, TheChoice
 from retention_platform.api.curves import Curve
 from retention_platform.api.dependencies import TheWarehouse, VideoId
 from retention_platform.api.errors import bad_parameter, responses, unknown_video
 from retention_platform.api.models.base import Reason
-from retention_platform.api.models.curves import CurveHead, LiveCurveHead, LiveRetentionCurve, RetentionCurve
+from retention_platform.api.models.curves import (
+    CurveHead,
+    Dimension,
+    LiveCurveHead,
+    LiveRetentionCurve,
+    RetentionCurve,
+    SegmentCurves,
+    SegmentCurvesHead,
+)
 from retention_platform.api.models.moments import DropoffsHead, KeyMoments, MomentsHead, SignificantDropoffs
 from retention_platform.api.models.videos import (
     DaysHead,
@@ -70,6 +78,29 @@ async def retention_curve(
         return CurveHead.model_validate({**_of_views(video, views), "chosen": choice.described(), "reason": reason})
 
     return await tables.answer(curve.points(points), "points", head, live=live)
+
+
+@router.get(
+    "/retention_curve_by_segment",
+    summary="Who is still watching, device by device, country by country",
+    response_model=SegmentCurves,
+    responses=_TABLE,
+)
+async def retention_curve_by_segment(
+    tables: TheTables,
+    warehouse: TheWarehouse,
+    video_id: VideoId,
+    dimension: Annotated[Dimension, Query(description="what splits the views")],
+) -> Response:
+    """A curve for each segment that has views; shares are of the segment's own views."""
+    table = curves.by_segment(video_id, dimension)
+
+    async def head() -> SegmentCurvesHead:
+        video, found = await _counted(warehouse, video_id, table)
+        told = {**video, "dimension": dimension, "reason": _told(reasons.without_views(found))}
+        return SegmentCurvesHead.model_validate(told)
+
+    return await tables.answer(table, "points", head)
 
 
 @router.get(
