@@ -46,9 +46,8 @@ format: .venv/.dev ## format Python and SQL
 bench: .venv/.dev ## measure speed, side by side with alternatives
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/.run ## dbt's documentation of every model and column on http://127.0.0.1:8082, of the stack that runs
-	cd dbt_project && ../$(BIN)/dbt docs generate --quiet
-	cd dbt_project && exec ../$(BIN)/dbt docs serve --host 127.0.0.1 --port 8082 --no-browser
+docs: .venv/.run ## write dbt's documentation of every table and column, with lineage, as one HTML file
+	@$(BIN)/retention docs $(ARGS)
 
 lock: .venv/bin/uv ## pin the newest versions that pyproject.toml allows
 	$(UV) compile pyproject.toml $(LOCK_FLAGS) --upgrade --output-file requirements.lock

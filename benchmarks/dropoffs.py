@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 #: What dbt builds from the invented videos, and what must be there before.
-MODELS = ("int_moment_buckets", "dropoff_points")
+MODELS = ("int_moment_buckets", "int_dropoffs")
 MOMENT_MODELS = (
     "int_moment_buckets",
     "int_moment_candidates",
     "int_moment_resamples",
     "int_top_moments",
-    "key_moments",
+    "int_key_moments",
 )
 PARENTS = ("+key_moments", "+dropoff_points")
 SIZES = (100, 300, 1_000, 5_000)
@@ -172,8 +172,8 @@ class _Dbt:
         self._manifest = self._invoke(dbtRunner(), "parse").result
 
     def run(self, *models: str) -> None:
-        """Build these models. Raises RetentionError."""
-        self._invoke(dbtRunner(manifest=self._manifest), "run", "--select", *models)
+        """Build these models whole. Raises RetentionError."""
+        self._invoke(dbtRunner(manifest=self._manifest), "run", "--full-refresh", "--select", *models)
 
     def _invoke(self, runner: dbtRunner, *arguments: str) -> Any:
         with mock.patch.dict(os.environ, self._environment):
@@ -184,7 +184,7 @@ class _Dbt:
 
 
 def empty(client: Client) -> None:
-    """Forget the videos that were stored."""
+    """Forget the videos that were stored; what is made of them goes when it is built whole again."""
     for table in ("int_retention_totals", "int_views"):
         client.command(f"truncate table staging.{table}")
 

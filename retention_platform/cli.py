@@ -190,6 +190,25 @@ def refresh(
 
 
 @app.command()
+def docs(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to put the page.")] = None,
+) -> None:
+    """Write dbt's documentation of every table, column and lineage as one HTML file. Needs no running stack.
+
+    While the stack runs the same page is at DOCS_PORT (8082).
+    """
+    from retention_platform.docs_site import site
+
+    path = output or get_settings().retention_home / "docs" / "index.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(site(), encoding="utf-8")
+    except OSError as error:
+        raise RetentionError(f"cannot write {path} ({error.strerror}): choose another with --output") from None
+    typer.echo(str(path))
+
+
+@app.command()
 def sql(query: Annotated[str, typer.Argument(help="Any SQL that ClickHouse understands.")]) -> None:
     """Run SQL on the warehouse and print the answer.
 

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     api_cors_origins: str = Field(default="", description="web origins that may ask from a browser, comma-separated")
     dagster_host: str = "127.0.0.1"
     dagster_port: int = 3000
+    docs_host: str = "127.0.0.1"
+    docs_port: int = Field(default=8082, description="dbt's documentation of every model and column")
     api_base_url: str = "http://127.0.0.1:8000"
 
     ingest_batch_rows: int = Field(default=50_000, ge=1)

@@ -42,6 +42,7 @@ def test_help_names_every_command_and_what_to_do_first(empty_warehouse: Warehous
         "import",
         "convert",
         "refresh",
+        "docs",
         "sql",
         "rejects",
     ):

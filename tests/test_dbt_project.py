@@ -43,6 +43,12 @@ def test_every_table_and_column_that_is_there_is_described(chain: Chain) -> None
         columns = {name: column.description.strip() for name, column in node.columns.items()}
         missing += [f"{key}.{name}" for name in entries[key].columns if not columns.get(name)]
         missing += [f"{key}.{name} (not in the table)" for name in columns.keys() - entries[key].columns.keys()]
+        # the page of documentation shows the declared types
+        missing += [
+            f"{key}.{name} is {column.type}, not {node.columns[name].data_type}"
+            for name, column in entries[key].columns.items()
+            if name in node.columns and column.type != node.columns[name].data_type
+        ]
     assert not missing
 
 
@@ -95,7 +101,11 @@ def test_the_unit_tests_of_the_models_hold(chain: Chain) -> None:
             "alter table marts.engagement_summary update average_view_percentage = 101 where 1",
             "engagement_summary_rows_are_sound",
         ),
-        ("alter table marts.dropoff_points update q_value = 0.06 where 1", "dropoff_points_rows_are_sound"),
+        (
+            "alter table staging.int_dropoffs update dropoffs ="
+            " arrayMap(d -> (d.1, d.2, d.3, d.4, d.5, d.6, d.7, d.8, 0.06), dropoffs) where 1",
+            "dropoff_points_rows_are_sound",
+        ),
     ],
 )
 def test_data_tests_find_damage(chain: Chain, damage: str, test: str) -> None:

@@ -79,7 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith(("CLICKHOUSE_", "KAFKA_", "RETENTION_", "DAGSTER_"))
     }
-    ports = {name: str(free_port()) for name in ("CLICKHOUSE_PORT", "API_PORT", "DAGSTER_PORT")}
+    ports = {name: str(free_port()) for name in ("CLICKHOUSE_PORT", "API_PORT", "DAGSTER_PORT", "DOCS_PORT")}
     made = StackUnderTest(home, {**clean, **ports, "RETENTION_HOME": str(home)})
     started = made.up()
     try:
@@ -104,7 +104,16 @@ def test_a_started_stack_has_every_part_up_and_shows_the_history(stack: StackUnd
     told = stack.retention("status", "--json")
     parts = json.loads(told.stdout)
     assert told.returncode == 0, told.stdout
-    assert {part["name"] for part in parts} == {"broker", "clickhouse", "ingest", "producer", "dagster", "api", "marts"}
+    assert {part["name"] for part in parts} == {
+        "broker",
+        "clickhouse",
+        "ingest",
+        "producer",
+        "dagster",
+        "api",
+        "docs",
+        "marts",
+    }
     videos = httpx.get(f"{stack.api}/videos", timeout=10).json()
     assert videos["total"] == 12
     assert sum(video["views"] for video in videos["videos"]) >= 400

@@ -142,6 +142,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
     parts += [
         Program("ingest", (*python, "retention_platform.cli", "ingest"), "Ingest"),
         Program("api", (*python, "retention_platform.api"), "API"),
+        Program("docs", (*python, "retention_platform.docs_site"), "Documentation", stop_seconds=2),
         Program(
             "dagster-code",
             (
@@ -175,7 +176,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
 #: After the producer has stopped and ingest has drained the topic: what stops together, group after group.
 STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("producer",),
-    ("ingest", "dagster-daemon", "dagster-webserver", "dagster-code", "api"),
+    ("ingest", "dagster-daemon", "dagster-webserver", "dagster-code", "api", "docs"),
     ("clickhouse", "broker"),
 )
 

@@ -37,6 +37,7 @@ def gather(settings: Settings) -> list[Part]:
         _ask("producer", lambda: _process("producer", processes)),
         _ask("dagster", lambda: _dagster(settings)),
         _ask("api", lambda: _api(settings)),
+        _ask("docs", lambda: _docs(settings)),
         _ask("marts", lambda: _marts(settings)),
     ]
 
@@ -108,6 +109,12 @@ def _clickhouse(settings: Settings) -> tuple[bool, str]:
     where = f"{settings.clickhouse_host}:{settings.clickhouse_port}"
     fresh = f", newest stored {ago(_utc(newest), datetime.now(timezone.utc))}" if count else ""
     return True, f"{where}; {count:,} events{fresh}; {rejected:,} rejected"
+
+
+def _docs(settings: Settings) -> tuple[bool, str]:
+    url = f"http://{settings.docs_host}:{settings.docs_port}"
+    answer = httpx.get(f"{url}/health", timeout=2)
+    return answer.is_success, url if answer.is_success else answer.text.strip()[:200]
 
 
 def _marts(settings: Settings) -> tuple[bool, str]:

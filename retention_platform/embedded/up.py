@@ -148,6 +148,7 @@ class Stack:
         self.start("ingest")
         self.start("dagster-webserver")
         self.start("api")
+        self.start("docs")
         # The second time the marts are there, and what is new is for Dagster's sensor to see.
         is_first = not self._has_marts()
         if history is not None:
@@ -156,6 +157,9 @@ class Stack:
         with self.step("API"):
             api = f"http://{self.settings.api_host}:{self.settings.api_port}/"
             self.wait_for("the API", lambda: answers(api))
+        with self.step("Documentation"):
+            docs = f"http://{self.settings.docs_host}:{self.settings.docs_port}/health"
+            self.wait_for("the documentation", lambda: answers(docs))
         with self.step("Dagster"):
             self.wait_for("Dagster", lambda: answers(f"{dagster}/server_info"))
             # Nothing runs yet: what Dagster takes for running was cut off when the last stack stopped.
@@ -173,6 +177,7 @@ class Stack:
             "API_PORT": str(self.settings.api_port),
             "API_BASE_URL": f"http://{self.settings.api_host}:{self.settings.api_port}",
             "DAGSTER_PORT": str(self.settings.dagster_port),
+            "DOCS_PORT": str(self.settings.docs_port),
         }
         if uses_own_broker(self.settings):
             values["KAFKA_BOOTSTRAP_SERVERS"] = self.home.broker_address.read_text(encoding="utf-8").strip()
@@ -389,6 +394,7 @@ def check_ports(settings: Settings) -> None:
     wanted = [
         ("Dagster", settings.dagster_host, settings.dagster_port, "DAGSTER_PORT"),
         ("the API", settings.api_host, settings.api_port, "API_PORT"),
+        ("the documentation", settings.docs_host, settings.docs_port, "DOCS_PORT"),
     ]
     if uses_own_clickhouse(settings):
         wanted.insert(0, ("ClickHouse", LOOPBACK, settings.clickhouse_port, "CLICKHOUSE_PORT"))
@@ -470,6 +476,8 @@ def what_next(settings: Settings, home: Home, seconds: float) -> Table:
     api = f"http://{settings.api_host}:{settings.api_port}"
     table.add_row("Dagster", f"{dagster}  assets, runs, lineage")
     table.add_row("API", f"{api}  (documentation: {api}/docs)")
+    docs = f"http://{settings.docs_host}:{settings.docs_port}"
+    table.add_row("Docs", f"{docs}  every table and column, and what it is made of")
     table.add_row("ClickHouse", f"http://{settings.clickhouse_host}:{settings.clickhouse_port}  (user default)")
     table.add_row("Broker", f"{settings.kafka_bootstrap_servers}  (Kafka API)")
     table.add_row("State, logs", f"{home.path}")

@@ -1,8 +1,19 @@
-{{ config(materialized="table", engine="MergeTree", order_by="video_id") }}
+{{
+    config(
+        materialized="incremental",
+        incremental_strategy="append",
+        engine="ReplacingMergeTree(generation)",
+        order_by="video_id",
+        on_schema_change="fail",
+        settings={"index_granularity": 8},
+    )
+}}
 
 {% set edge = var("dropoff_edge_buckets") %}
 
 with
+    stale as ({{ stale_videos(ref("int_retention_totals")) }}),
+
     totals as (
         select
             video_id,
@@ -17,7 +28,7 @@ with
             least({{ var("dropoff_buckets") }}, seconds) as buckets,
             {{ completion_point("duration_ms") }} as completion_cs
         from {{ current(ref("int_retention_totals")) }}
-        where views >= {{ var("moments_min_views") }}
+        where video_id in (select video_id from stale) and views >= {{ var("moments_min_views") }}
     ),
 
     -- Bucket b is the seconds from bounds[b + 1] up to, not including, bounds[b + 2].
@@ -80,7 +91,15 @@ with
             ) as tested_to,
             intDiv(completion_cs, 100000) as completion_second
         from summed
+    ),
+
+    -- A video whose views are too few by now gets a row as well, which replaces what it had before.
+    placed as (
+        select
+            stale.video_id as video_id, buckets.* except (video_id), stale.generation as generation
+        from stale
+        left join buckets on stale.video_id = buckets.video_id
     )
 
 select *
-from buckets
+from placed

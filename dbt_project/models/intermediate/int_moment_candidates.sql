@@ -1,18 +1,24 @@
 {{
     config(
-        materialized="table", engine="MergeTree", order_by=["video_id", "kind", "start_second"]
+        materialized="incremental",
+        incremental_strategy="append",
+        engine="ReplacingMergeTree(generation)",
+        order_by="video_id",
+        on_schema_change="fail",
+        settings={"index_granularity": 8},
     )
 }}
 
 with
-    videos as (select * from {{ ref("int_moment_buckets") }}),
+    stale as ({{ stale_videos(ref("int_moment_buckets")) }}),
+
+    videos as ({{ of_stale(ref("int_moment_buckets")) }}),
 
     -- Both ratios are an excess over a base: plays beyond the first over watching, who skipped over
     -- who came so far. Where the base is nobody there is nothing in excess.
     ratios as (
         select
             video_id,
-            views,
             kind,
             intDiv(length(exits) * {{ var("moment_skipped_percent") }} + 99, 100) as skipped,
             arraySlice(bounds, skipped + 1) as edges,
@@ -98,7 +104,6 @@ with
             toInt64(edges[peak]) as peak_second,
             toInt64(edges[left_bucket]) as left_second,
             toInt64(edges[right_bucket + 1]) as right_second,
-            views,
             prominence,
             threshold,
             {{ share_in("first_bucket", "last_bucket") }} as level,
@@ -124,7 +129,39 @@ with
             )
             = 1
             and stands_out
+    ),
+
+    listed as (
+        select
+            video_id,
+            arraySort(
+                groupArray(
+                    (
+                        kind,
+                        start_second,
+                        end_second,
+                        peak_second,
+                        left_second,
+                        right_second,
+                        prominence,
+                        threshold,
+                        level,
+                        baseline
+                    )
+                )
+            ) as candidates
+        from candidates
+        group by video_id
+    ),
+
+    by_video as (
+        select
+            stale.video_id as video_id,
+            cast(listed.candidates, {{ candidate_type() }}) as candidates,
+            stale.generation as generation
+        from stale
+        left join listed on stale.video_id = listed.video_id
     )
 
 select *
-from candidates
+from by_video

@@ -1,6 +1,11 @@
 {{
     config(
-        materialized="table", engine="MergeTree", order_by=["video_id", "kind", "start_second"]
+        materialized="incremental",
+        incremental_strategy="append",
+        engine="ReplacingMergeTree(generation)",
+        order_by="video_id",
+        on_schema_change="fail",
+        settings={"index_granularity": 8},
     )
 }}
 
@@ -9,10 +14,25 @@
 {% set sums = ["left_excess", "left_base", "excess", "base", "right_excess", "right_base"] %}
 
 with
+    stale as ({{ stale_videos(ref("int_moment_candidates")) }}),
+
+    listed as ({{ of_stale(ref("int_moment_candidates")) }}),
+
+    videos as ({{ of_stale(ref("int_moment_buckets")) }}),
+
     -- Of many views those of every second, third, ... viewer by hash: enough to tell.
     candidates as (
-        select *, toUInt64(intDiv(views - 1, {{ var("moment_sample_views") }}) + 1) as part
-        from {{ ref("int_moment_candidates") }}
+        select
+            listed.video_id as video_id,
+            candidate.kind as kind,
+            candidate.start_second as start_second,
+            candidate.end_second as end_second,
+            candidate.left_second as left_second,
+            candidate.right_second as right_second,
+            toUInt64(intDiv(videos.views - 1, {{ var("moment_sample_views") }}) + 1) as part
+        from listed
+        inner join videos on listed.video_id = videos.video_id
+        array join listed.candidates as candidate
     ),
 
     views as (
@@ -122,7 +142,24 @@ with
             arrayCount(h -> h >= {{ var("moment_min_points") }} / 100, heights)
             / {{ resamples }} as confidence
         from resampled
+    ),
+
+    resampled_candidates as (
+        select
+            video_id,
+            arraySort(groupArray((kind, start_second, height, low, high, confidence))) as resamples
+        from judged
+        group by video_id
+    ),
+
+    by_video as (
+        select
+            stale.video_id as video_id,
+            cast(resampled_candidates.resamples, {{ resample_type() }}) as resamples,
+            stale.generation as generation
+        from stale
+        left join resampled_candidates on stale.video_id = resampled_candidates.video_id
     )
 
-select video_id, kind, start_second, height, low, high, confidence
-from judged
+select *
+from by_video

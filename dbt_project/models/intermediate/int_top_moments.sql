@@ -1,7 +1,18 @@
-{{ config(materialized="table", engine="MergeTree", order_by=["video_id", "start_second"]) }}
+{{
+    config(
+        materialized="incremental",
+        incremental_strategy="append",
+        engine="ReplacingMergeTree(generation)",
+        order_by="video_id",
+        on_schema_change="fail",
+        settings={"index_granularity": 8},
+    )
+}}
 
 with
-    videos as (select * from {{ ref("int_moment_buckets") }}),
+    stale as ({{ stale_videos(ref("int_moment_buckets")) }}),
+
+    videos as ({{ of_stale(ref("int_moment_buckets")) }}),
 
     -- Sums before each bucket, of the tested buckets alone.
     tested as (
@@ -99,7 +110,36 @@ with
             points_of_hazard * (median_hazard - {{ wilson_low("lost", "present") }}) as points_high
         from chosen
         inner join videos on chosen.video_id = videos.video_id
+    ),
+
+    listed as (
+        select
+            video_id,
+            arraySort(
+                groupArray(
+                    (
+                        start_second,
+                        end_second,
+                        hazard,
+                        median_hazard,
+                        points,
+                        points_low,
+                        points_high
+                    )
+                )
+            ) as stretches
+        from top_moments
+        group by video_id
+    ),
+
+    by_video as (
+        select
+            stale.video_id as video_id,
+            cast(listed.stretches, {{ top_moment_type() }}) as stretches,
+            stale.generation as generation
+        from stale
+        left join listed on stale.video_id = listed.video_id
     )
 
-select video_id, start_second, end_second, hazard, median_hazard, points, points_low, points_high
-from top_moments
+select *
+from by_video

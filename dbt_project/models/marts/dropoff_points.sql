@@ -1,129 +1,37 @@
-{{ config(engine="MergeTree", order_by=["video_id", "start_second"]) }}
-
-{% set neighbours = var("dropoff_neighbours") %}
+{{ config(materialized="view") }}
 
 with
-    videos as (select * from {{ ref("int_moment_buckets") }}),
+    videos as (select * from {{ current(ref("int_dropoffs")) }}),
 
     chapters as (select video_id, chapters from {{ ref("stg_videos") }}),
 
-    buckets as (
-        select
-            video_id,
-            views,
-            bucket,
-            bucket between tested_from and tested_to - 1 as is_tested,
-            start_second,
-            end_second,
-            lost,
-            at_risk
-        from videos
-        array join
-            range(length(exits)) as bucket,
-            arrayPopBack(bounds) as start_second,
-            arrayPopFront(bounds) as end_second,
-            exits as lost,
-            risks as at_risk
-    ),
+    points as (select video_id, views, point from videos array join dropoffs as point),
 
-    with_neighbours as (
+    dropoffs as (
         select
-            *,
-            groupArray((bucket, lost, at_risk)) over (
-                partition by video_id
-                order by
-                    bucket rows between {{ neighbours }} preceding and {{ neighbours }} following
-            ) as
-        window
-        from buckets
-    ),
-
-    -- The worst neighbour is left out: a second true drop close by must not hide this one.
-    tested as (
-        select
-            video_id,
-            views,
-            start_second,
-            end_second,
-            lost,
-            at_risk,
-            arrayPopFront(
-                arraySort(
-                    n -> (- if(n .3 > 0, n .2 / n .3, 0), n .1),
-                    arrayFilter(n -> n .1 != bucket, window)
-                )
-            ) as baseline,
-            toFloat64(arraySum(baseline .2)) as baseline_lost,
-            toFloat64(arraySum(baseline .3)) as baseline_at_risk,
-            baseline_lost + 0.5 as a,
-            baseline_at_risk - baseline_lost + 0.5 as b,
-            a / (baseline_at_risk + 1) as baseline_hazard,
-            at_risk * baseline_hazard as expected
-        from with_neighbours
-        where is_tested
-    ),
-
-    -- Not above expectation means p far above any threshold: such buckets count as tested, with p
-    -- = 1.
-    judged as (
-        select
-            *, if(lost > expected, {{ betabinom_tail("lost", "at_risk", "a", "b") }}, 1.) as p_value
-        from tested
-    ),
-
-    -- Benjamini-Hochberg within the video: the least p * tested / rank of all that are not smaller.
-    ranked as (
-        select
-            *,
-            100 * (lost - expected) / views as excess_points,
-            row_number() over (partition by video_id order by p_value) as p_rank,
-            p_value * count() over (partition by video_id) / p_rank as scaled
-        from judged
-    ),
-
-    corrected as (
-        select
-            *,
-            least(
-                1.,
-                min(scaled) over (
-                    partition by video_id
-                    order by p_rank desc
-                    rows between unbounded preceding and current row
-                )
-            ) as q_value
-        from ranked
-    ),
-
-    found as (
-        select
-            corrected.video_id as video_id,
-            toUInt32(corrected.start_second) as start_second,
-            toUInt32(corrected.end_second) as end_second,
+            points.video_id as video_id,
+            point.start_second as start_second,
+            point.end_second as end_second,
             multiIf(
-                excess_points >= {{ var("dropoff_high_points") }},
+                point.excess_points >= {{ var("dropoff_high_points") }},
                 'high',
-                excess_points >= {{ var("dropoff_medium_points") }},
+                point.excess_points >= {{ var("dropoff_medium_points") }},
                 'medium',
                 'low'
             ) as severity,
-            toUInt64(lost) as views_lost,
-            expected as expected_views_lost,
-            excess_points,
-            toUInt64(corrected.at_risk) as at_risk,
-            lost / corrected.at_risk as hazard,
-            baseline_hazard,
-            p_value,
-            q_value,
-            {{ chapter_at("chapters.chapters", "corrected.start_second") }} as chapter,
-            toBool(views < {{ var("tentative_below_views") }}) as tentative
-        from corrected
-        left join chapters on corrected.video_id = chapters.video_id
-        where
-            q_value <= {{ var("dropoff_max_q") }}
-            and corrected.at_risk >= {{ var("dropoff_min_at_risk") }}
-            and excess_points >= {{ var("dropoff_min_excess_points") }}
+            point.views_lost as views_lost,
+            point.expected_views_lost as expected_views_lost,
+            point.excess_points as excess_points,
+            point.at_risk as at_risk,
+            point.views_lost / point.at_risk as hazard,
+            point.baseline_hazard as baseline_hazard,
+            point.p_value as p_value,
+            point.q_value as q_value,
+            {{ chapter_at("chapters.chapters", "point.start_second") }} as chapter,
+            toBool(points.views < {{ var("tentative_below_views") }}) as tentative
+        from points
+        left join chapters on points.video_id = chapters.video_id
     )
 
 select *
-from found
+from dropoffs
