@@ -299,14 +299,15 @@ class Ingest:
             if assigned.lost:
                 continue
             assigned.flying = batch
-            assigned.done = pool.submit(self._insert, assigned, batch)
+            # The log that it was read from: the next assignment may find another under this name.
+            assigned.done = pool.submit(self._insert, assigned, batch, self._log_ids[batch.topic])
 
-    def _insert(self, assigned: Assigned, batch: Batch) -> bool:
+    def _insert(self, assigned: Assigned, batch: Batch, log_id: str) -> bool:
         """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
         began = time.perf_counter()
         # Of a repeated range nothing may be on the broker any more.
         while batch.rows and not assigned.lost:
-            token = batch.token(self._log_ids[batch.topic], deduplicate=self._settings.ingest_deduplicate)
+            token = batch.token(log_id, deduplicate=self._settings.ingest_deduplicate)
             try:
                 self._sink.insert(b"".join(batch.rows), token)
             except Refused as error:
