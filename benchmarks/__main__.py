@@ -15,6 +15,7 @@ BENCHMARKS = {
     "live": "Live layer",
     "dropoffs": "Dropoffs and key moments: false alarms",
     "marts": "Marts",
+    "api": "REST API",
     "insights": "What demo mode finds",
 }
 DOCS = Path(__file__).parents[1] / "docs"

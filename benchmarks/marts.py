@@ -28,7 +28,8 @@ from benchmarks.marts_build import CURVE, Built, Dbt, Watch, labelled
 from benchmarks.marts_data import EVENTS, INTERVALS, VIDEOS, Viewers
 from benchmarks.marts_rivals import EXPLODED, EXPORTS, FLOORS, MART, RIVALS, compete, differences
 from benchmarks.report import Report
-from retention_platform.api import queries
+from retention_platform.api.choice import Choice
+from retention_platform.api.curves import Curve
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.embedded.clickhouse import running
 from retention_platform.errors import RetentionError
@@ -389,7 +390,8 @@ class Bench:
     def asks(self, report: Report, title: str, requests: int) -> None:
         """One video's curve after the other, by the query, the driver and the format of the API."""
         rows = self.client.query(f"select distinct video_id from marts.{CURVE} order by video_id").result_rows
-        curves = [queries.curve(row[0]) for row in random.Random(1).choices(rows, k=requests)]
+        chosen = random.Random(1).choices(rows, k=requests)
+        curves = [Curve(row[0], Choice(), live=False).points(None) for row in chosen]
 
         async def ask() -> list[float]:
             warehouse = Warehouse(self.settings)
