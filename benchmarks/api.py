@@ -32,9 +32,10 @@ def run(report: Report) -> None:
     """Requests leave at fixed instants, whether the earlier ones were answered or not."""
     report.text(
         f"One video's retention curve after the other, {RATE} requests a second at fixed instants, in turns of "
-        f"{SECONDS} s; 1,000 videos of up to an hour, {INTERVALS:,} played intervals; embedded ClickHouse, the API and the asker "
-        "each a process on the same machine. ClickHouse is asked the API's own query over a kept HTTP connection; the "
-        "API asks besides for what the answer begins with, and whether the marts have changed."
+        f"{SECONDS} s; 1,000 videos of up to an hour, {INTERVALS:,} played intervals; embedded "
+        "ClickHouse, the API and the asker each a process on the same machine. ClickHouse is asked the API's own "
+        "query over a kept HTTP connection; the API asks besides for what the answer begins with, and whether the "
+        "marts have changed."
     )
     with Bench.started(INTERVALS, DAYS) as bench:
         bench.fill(report, "API")
