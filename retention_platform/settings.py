@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     dagster_port: int = 3000
     docs_host: str = "127.0.0.1"
     docs_port: int = Field(default=8082, description="dbt's documentation of every model and column")
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int = 8501
     api_base_url: str = "http://127.0.0.1:8000"
 
     ingest_batch_rows: int = Field(default=50_000, ge=1)

@@ -39,7 +39,8 @@ def _history() -> list[dict[str, Any]]:
             session = watch(video_id, viewer, rng.randrange(1, round(seconds * 10)) / 10, seconds)
             said = {"device_type": rng.choice(["tv", "phone", NASTY]), "country": rng.choice(["DE", "FR"])}
             said |= {"traffic_source": "mail"} if viewer % 3 else {}
-            shift = DAY_MS * (viewer % 4)
+            # One video is older, so that it was watched in both of the last two weeks.
+            shift = DAY_MS * (viewer % 4) * (-3 if video_id == "epic" else 1)
             events += [event | said | {"event_time": event["event_time"] + shift} for event in session]
     return events
 
@@ -267,6 +268,39 @@ def keys(mart: str) -> tuple[str, ...]:
         "engagement_daily": ("day",),
         "engagement_by_segment": ("dimension", "value"),
     }[mart]
+
+
+def test_the_overview_is_the_curves_and_the_oracles_weeks(
+    api: httpx.Client, sessions: list[oracle_engagement.Session]
+) -> None:
+    found = ask(api, "/overview", sort="average_view_percentage", limit=3)
+    listed = ask(api, "/videos", sort="average_view_percentage", limit=3)
+    assert [video["video_id"] for video in found["videos"]] == [video["video_id"] for video in listed["videos"]]
+    assert {name: found[name] for name in ("total", "totals")} == {name: listed[name] for name in ("total", "totals")}
+    newest = max(session.day for session in sessions)
+    changed = 0
+    for video, item in zip(found["videos"], listed["videos"], strict=True):
+        assert {name: video[name] for name in item} == item
+        rates = [point["retention_rate"] for point in get(api, path(video["video_id"], "retention_curve"))["points"]]
+        assert video["sparkline"] == [rates[place * (len(rates) - 1) // 24] for place in range(25)]
+        for name, ages in (("week", range(1, 8)), ("week_before", range(8, 15))):
+            of_week = [
+                session
+                for session in sessions
+                if session.video_id == video["video_id"] and session.view.counts and (newest - session.day).days in ages
+            ]
+            wanted = oracle_engagement.engagement(of_week)["average_view_percentage"] if of_week else None
+            assert_same(video, {f"views_{name}": len(of_week), f"average_view_percentage_{name}": wanted})
+            changed += name == "week_before" and len(of_week) > 0
+    assert changed, "the data tests nothing"
+    empty = next(v for v in ask(api, "/overview", search="nobody")["videos"] if v["video_id"] == "nobody")
+    assert (empty["sparkline"], empty["views_week"], empty["average_view_percentage_week"]) == ([], 0, None)
+
+
+def test_too_few_videos_to_compare_with_are_not_typical(api: httpx.Client) -> None:
+    found = get(api, path("talk", "typical"))
+    assert (found["peers"], found["videos"], found["completion_rate"]) == (None, 0, None)
+    assert get(api, path("no such", "typical"), 404)["type"] == "urn:retention:problem:unknown-video"
 
 
 def test_what_is_in_no_figure_is_told(api: httpx.Client, chain: Chain) -> None:

@@ -79,7 +79,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith(("CLICKHOUSE_", "KAFKA_", "RETENTION_", "DAGSTER_"))
     }
-    ports = {name: str(free_port()) for name in ("CLICKHOUSE_PORT", "API_PORT", "DAGSTER_PORT", "DOCS_PORT")}
+    names = ("CLICKHOUSE_PORT", "API_PORT", "DAGSTER_PORT", "DOCS_PORT", "DASHBOARD_PORT")
+    ports = {name: str(free_port()) for name in names}
     made = StackUnderTest(home, {**clean, **ports, "RETENTION_HOME": str(home)})
     started = made.up()
     try:
@@ -112,6 +113,7 @@ def test_a_started_stack_has_every_part_up_and_shows_the_history(stack: StackUnd
         "dagster",
         "api",
         "docs",
+        "dashboard",
         "marts",
     }
     videos = httpx.get(f"{stack.api}/videos", timeout=10).json()

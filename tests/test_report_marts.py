@@ -220,6 +220,10 @@ def test_typical_is_the_median_of_the_other_videos_of_similar_length(ask: Any, a
         if figures(row[2]):
             assert figures(row[2]) == [pytest.approx(statistics.median(s[name] for s in similar))]
     assert sum(bool(figures(row[2])) for row in rows) == 8
+    typical = get(api, "cliff", "typical")
+    assert (typical["peers"], typical["videos"]) == ("similar", len(similar))
+    for name in ("average_view_percentage", "completion_rate", "hook_retention_3s", "rewatch_rate"):
+        assert typical[name] == pytest.approx(statistics.median(s[name] for s in similar)), name
     assert f"the catalogue's {len(similar)} other videos of similar length" in words_of(html_of(ask, "cliff"))
     # No video is as short as these, so they are compared with all.
     assert f"the catalogue's {len(big)} other videos of any length" in words_of(html_of(ask, "attack 3"))

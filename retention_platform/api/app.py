@@ -13,7 +13,7 @@ from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
 from retention_platform.api.insights import FreshInsights
 from retention_platform.api.metrics import Metrics
-from retention_platform.api.routers import audience, insights, service, video, videos
+from retention_platform.api.routers import audience, insights, overview, service, video, videos
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.settings import Settings
@@ -42,11 +42,13 @@ def create_app(settings: Settings) -> FastAPI:
         description="Read-only. `null` means nothing to say, `0` a measured zero, and `reason` why something is empty.",
         lifespan=lifespan,
     )
+    app.state.settings = settings
     app.state.metrics = Metrics()
     errors.install(app)
     middleware.install(app, settings, app.state.metrics)
     app.include_router(service.router)
     app.include_router(videos.router)
+    app.include_router(overview.router)
     app.include_router(video.router)
     app.include_router(audience.router)
     app.include_router(insights.router)

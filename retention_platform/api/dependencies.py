@@ -12,6 +12,7 @@ from retention_platform.api.metrics import Metrics
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.contract import MAX_ID_LENGTH
+from retention_platform.settings import Settings
 
 
 class _VideoIdConvertor(Convertor[str]):
@@ -49,6 +50,12 @@ def _metrics(request: Request) -> Metrics:
     return metrics
 
 
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+TheSettings = Annotated[Settings, Depends(_settings)]
 TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
 TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
 TheVersion = Annotated[MartsVersion, Depends(_version)]

@@ -131,11 +131,16 @@ async def video(warehouse: Warehouse, video_id: str) -> dict[str, Any] | None:
 
 def video_page(search: str, sort: Sort, order: Order | None, limit: int, offset: int) -> Table:
     """A page of the videos whose title or id holds ``search``; equals by id, what has no figure last."""
+    page = "limit {limit:UInt32} offset {offset:UInt32}"
+    sql = f"{_VIDEO_ITEMS} order by {ordered(sort, order)} {page}"
+    return Table(sql, {"search": search, "limit": limit, "offset": offset}, "videos")
+
+
+def ordered(sort: Sort, order: Order | None) -> str:
+    """The SQL of an order of videos: titles from A to Z and figures from the greatest down, unless told otherwise."""
     by = "lowerUTF8(title)" if sort == "title" else sort
     direction = order or ("asc" if sort == "title" else "desc")
-    page = "limit {limit:UInt32} offset {offset:UInt32}"
-    sql = f"{_VIDEO_ITEMS} order by {by} {direction} nulls last, video_id {page}"
-    return Table(sql, {"search": search, "limit": limit, "offset": offset}, "videos")
+    return f"{by} {direction} nulls last, video_id"
 
 
 async def video_totals(warehouse: Warehouse, search: str) -> dict[str, Any]:

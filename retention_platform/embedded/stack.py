@@ -143,6 +143,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
         Program("ingest", (*python, "retention_platform.cli", "ingest"), "Ingest"),
         Program("api", (*python, "retention_platform.api"), "API"),
         Program("docs", (*python, "retention_platform.docs_site"), "Documentation", stop_seconds=2),
+        Program("dashboard", (*python, "retention_platform.dashboard"), "Dashboard"),
         Program(
             "dagster-code",
             (
@@ -176,7 +177,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
 #: After the producer has stopped and ingest has drained the topic: what stops together, group after group.
 STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("producer",),
-    ("ingest", "dagster-daemon", "dagster-webserver", "dagster-code", "api", "docs"),
+    ("ingest", "dagster-daemon", "dagster-webserver", "dagster-code", "dashboard", "api", "docs"),
     ("clickhouse", "broker"),
 )
 

@@ -38,6 +38,7 @@ def gather(settings: Settings) -> list[Part]:
         _ask("dagster", lambda: _dagster(settings)),
         _ask("api", lambda: _api(settings)),
         _ask("docs", lambda: _docs(settings)),
+        _ask("dashboard", lambda: _dashboard(settings)),
         _ask("marts", lambda: _marts(settings)),
     ]
 
@@ -141,6 +142,12 @@ def _api(settings: Settings) -> tuple[bool, str]:
     base = f"http://{settings.api_host}:{settings.api_port}"
     answer = httpx.get(f"{base}/health", timeout=3.0)
     return answer.is_success, f"{base}; {'healthy' if answer.is_success else f'answers {answer.status_code}'}"
+
+
+def _dashboard(settings: Settings) -> tuple[bool, str]:
+    base = f"http://{settings.dashboard_host}:{settings.dashboard_port}"
+    answer = httpx.get(f"{base}/_stcore/health", timeout=3.0)
+    return answer.is_success, base
 
 
 def _utc(moment: datetime) -> datetime:

@@ -149,6 +149,7 @@ class Stack:
         self.start("dagster-webserver")
         self.start("api")
         self.start("docs")
+        self.start("dashboard")
         # The second time the marts are there, and what is new is for Dagster's sensor to see.
         is_first = not self._has_marts()
         if history is not None:
@@ -160,6 +161,8 @@ class Stack:
         with self.step("Documentation"):
             docs = f"http://{self.settings.docs_host}:{self.settings.docs_port}/health"
             self.wait_for("the documentation", lambda: answers(docs))
+        with self.step("Dashboard"):
+            self.wait_for("the dashboard", lambda: answers(f"{dashboard_url(self.settings)}/_stcore/health"))
         with self.step("Dagster"):
             self.wait_for("Dagster", lambda: answers(f"{dagster}/server_info"))
             # Nothing runs yet: what Dagster takes for running was cut off when the last stack stopped.
@@ -176,6 +179,7 @@ class Stack:
             "CLICKHOUSE_PORT": str(self.settings.clickhouse_port),
             "API_PORT": str(self.settings.api_port),
             "API_BASE_URL": f"http://{self.settings.api_host}:{self.settings.api_port}",
+            "DASHBOARD_PORT": str(self.settings.dashboard_port),
             "DAGSTER_PORT": str(self.settings.dagster_port),
             "DOCS_PORT": str(self.settings.docs_port),
         }
@@ -395,6 +399,7 @@ def check_ports(settings: Settings) -> None:
         ("Dagster", settings.dagster_host, settings.dagster_port, "DAGSTER_PORT"),
         ("the API", settings.api_host, settings.api_port, "API_PORT"),
         ("the documentation", settings.docs_host, settings.docs_port, "DOCS_PORT"),
+        ("the dashboard", settings.dashboard_host, settings.dashboard_port, "DASHBOARD_PORT"),
     ]
     if uses_own_clickhouse(settings):
         wanted.insert(0, ("ClickHouse", LOOPBACK, settings.clickhouse_port, "CLICKHOUSE_PORT"))
@@ -415,6 +420,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def dashboard_url(settings: Settings) -> str:
+    """Where the dashboard is."""
+    return f"http://{settings.dashboard_host}:{settings.dashboard_port}"
 
 
 def answers(url: str) -> bool:
@@ -474,6 +484,7 @@ def what_next(settings: Settings, home: Home, seconds: float) -> Table:
     table.add_column(overflow="fold")
     dagster = f"http://{settings.dagster_host}:{settings.dagster_port}"
     api = f"http://{settings.api_host}:{settings.api_port}"
+    table.add_row("Dashboard", dashboard_url(settings))
     table.add_row("Dagster", f"{dagster}  assets, runs, lineage")
     table.add_row("API", f"{api}  (documentation: {api}/docs)")
     docs = f"http://{settings.docs_host}:{settings.docs_port}"

@@ -73,7 +73,7 @@ def facts_of(rows: Rows, video_id: str) -> Facts:
         summary=rows["summary"][0] if rows["summary"] else {},
         curve=rows["curve"],
         dropoffs=rows["dropoffs"],
-        typical=_typical(rows["typical"]),
+        typical=typical_of(rows["typical"]),
         moments=rows.get("moments"),
         segments=rows.get("segments"),
         quality=rows.get("quality"),
@@ -81,7 +81,7 @@ def facts_of(rows: Rows, video_id: str) -> Facts:
     )
 
 
-def _typical(rows: Sequence[Row]) -> Typical | None:
+def typical_of(rows: Sequence[Row]) -> Typical | None:
     """Of videos of similar length when there are enough, else of all, else nothing."""
     by_peers = {str(row["peers"]): row for row in rows}
     for peers in ("similar", "all"):

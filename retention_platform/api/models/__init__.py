@@ -8,5 +8,6 @@ service    what this is, and whether it can be used
 videos     the catalogue, and the figures of one video
 curves     who is still watching: of one video, of its segments, of several beside each other
 moments    where people leave, come back and skip
+overview   the catalogue at a glance, what is typical, what ran
 audience   who watches at the same time, and who watches now
 """

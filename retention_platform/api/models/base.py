@@ -46,8 +46,8 @@ Sufficiency = Literal["no_views", "insufficient", "curve_only", "tentative", "fu
 class Reason(Answer):
     """Why an answer is empty though the request was right."""
 
-    code: Literal["no_views", "too_few_views", "video_too_short", "none_significant", "nobody"] = Field(
-        description="for programs", examples=["too_few_views"]
+    code: Literal["no_views", "too_few_views", "video_too_short", "none_significant", "nobody", "away", "no_runs"] = (
+        Field(description="for programs", examples=["too_few_views"])
     )
     text: str = Field(description="for people", examples=["12 views: dropoffs are tested from 100 views on"])
 

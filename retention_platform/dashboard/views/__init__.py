@@ -1,0 +1,1 @@
+"""The pages: thin Streamlit over the client, figures, sentences and markup."""
