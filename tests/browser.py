@@ -141,12 +141,13 @@ class Page:
             time.sleep(0.2)
 
     def click(self, text: str, among: str = "button, a, [role=tab], [role=option], label") -> None:
-        """Click the first visible element of these whose text begins with ``text``, as a mouse does."""
+        """Click the first visible element of these of whose text a line begins with ``text``, as a mouse does."""
         find = f"""(() => {{
             for (const e of document.querySelectorAll({json.dumps(among)})) {{
                 const box = e.getBoundingClientRect();
                 if (!box.width || !box.height || e.disabled) continue;
-                if (!(e.innerText || '').trim().startsWith({json.dumps(text)})) continue;
+                const lines = (e.innerText || '').split('\\n');
+                if (!lines.some(line => line.trim().startsWith({json.dumps(text)}))) continue;
                 e.scrollIntoView({{block: 'center'}});
                 const now = e.getBoundingClientRect();
                 return [now.x + now.width / 2, now.y + now.height / 2];

@@ -66,12 +66,13 @@ def served(clickhouse_port: int, tmp_path_factory: pytest.TempPathFactory) -> It
         client.command(f"drop database if exists {database} sync")
     migrate(client)
     client.close()
-    chain, rng = Chain(settings, home), random.Random(5)
+    chain, rng, everything = Chain(settings, home), random.Random(5), []
     for number in range(150):
         days = 86_400_000 * (number % 20)
         for video_id, leaves_at in (("cliff", 60.5 if number % 3 == 0 else rng.randrange(1, 200)), ("other", 30)):
             events = watch(video_id, number, leaves_at, 200)
-            chain.send_events(event | {"event_time": event["event_time"] + days} for event in events)
+            everything += [event | {"event_time": event["event_time"] + days} for event in events]
+    chain.send_events(everything)
     chain.send_videos([describe("cliff", duration_ms=200_000) | {"title": EVIL}, describe("other")])
     chain.build()
     chain.client.close()
@@ -160,6 +161,7 @@ def test_a_video_is_found_read_narrowed_compared_analyzed_and_downloaded(
     page.see("Analyze now")
     page.wait_idle()
     page.click("Analyze now")
+    page.see("rules, without a language model")
     page.wait_idle()
 
     page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))

@@ -201,11 +201,8 @@ def _segments(chosen: Selection, segments: list[Segment]) -> None:
     if not there:
         st.info("There are no views to split into segments yet.", icon=":material/group_off:")
         return
-    dimension = cast(
-        "str",
-        st.pills(
-            "Split by", there, default=there[0], required=True, format_func=DIMENSIONS.__getitem__, key="dimension"
-        ),
+    dimension = st.pills(
+        "Split by", there, default=there[0], required=True, format_func=DIMENSIONS.__getitem__, key="dimension"
     )
     rows = [segment for segment in segments if segment.dimension == dimension]
     drawn = rows[:MAX_LINES]
