@@ -145,11 +145,8 @@ class Stack:
             ensure_topics(self.settings)
             migrate(client, raw_ttl_days=self.settings.raw_ttl_days)
             client.close()
-        self.start("ingest")
-        self.start("dagster-webserver")
-        self.start("api")
-        self.start("docs")
-        self.start("dashboard")
+        for name in ("ingest", "dagster-webserver", "api", "docs", "dashboard"):
+            self.start(name)
         # The second time the marts are there, and what is new is for Dagster's sensor to see.
         is_first = not self._has_marts()
         if history is not None:
