@@ -28,7 +28,18 @@ def no_running_stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     """No test sees the addresses, credentials or state of a stack that runs on this machine."""
     for name in list(os.environ):
         if name.startswith(
-            ("CLICKHOUSE_", "KAFKA_", "RETENTION_", "API_", "DAGSTER_", "DOCS_", "OPENAI_", "INSIGHTS_", "ALERT_")
+            (
+                "CLICKHOUSE_",
+                "KAFKA_",
+                "RETENTION_",
+                "API_",
+                "DAGSTER_",
+                "DASHBOARD_",
+                "DOCS_",
+                "OPENAI_",
+                "INSIGHTS_",
+                "ALERT_",
+            )
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("RETENTION_HOME", str(tmp_path_factory.getbasetemp() / "home"))
