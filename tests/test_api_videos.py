@@ -393,7 +393,10 @@ def test_every_path_and_field_is_described(api: httpx.Client) -> None:
         "/concurrent_viewers",
         "/viewers_now",
         "/data_quality",
+        "/overview",
+        "/runs",
         "/video/{video_id}/insights",
+        "/video/{video_id}/typical",
         "/video/{video_id}/retention_curve_by_segment",
         *(f"/video/{{video_id}}/{what}" for what in OF_ONE_VIDEO),
     }
