@@ -166,12 +166,13 @@ def changed(analysis: Analysis, **more: Any) -> Analysis:
 
 @dataclass
 class Reply:
-    """One answer of the server; ``hang`` seconds pass before it."""
+    """One answer of the server; ``hang`` seconds pass before it, ``drip`` before each of its bytes."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     hang: float = 0.0
+    drip: float = 0.0
 
 
 def completion(text: str | None, *, finish: str = "stop", refusal: str | None = None, **more: Any) -> Reply:
@@ -232,7 +233,9 @@ def serving_model(*replies: Reply | Callable[[Any], Reply]) -> Iterator[Server]:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self.wfile.write(reply.body)
+                for part in (reply.body[at : at + 1] for at in range(len(reply.body))) if reply.drip else [reply.body]:
+                    ended.wait(reply.drip)
+                    self.wfile.write(part)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retention_platform.insights.analyse import Analyst, analyst, cost_of, is_news
+from retention_platform.insights.analyse import Analyst, cost_of, is_news
 from retention_platform.insights.facts import facts_of
 from retention_platform.insights.prompt import PROMPT_VERSION
 from retention_platform.insights.rules import RULES_VERSION, analysis_of
@@ -49,7 +49,8 @@ def settings_for(server: Server | str, **more: Any) -> Settings:
 
 def made(*replies: Any, **more: Any) -> tuple[Insights, Server]:
     """Insights of the facts when the server replies so."""
-    with serving_model(*replies) as server, analyst(settings_for(server, **more)) as one:
+    with serving_model(*replies) as server:
+        one = Analyst(settings_for(server, **more))
         return one.insights("a video", FACTS), server
 
 
@@ -77,9 +78,9 @@ def test_a_good_answer_is_the_analysis_and_tells_who_made_it() -> None:
 def test_without_a_key_nobody_is_asked() -> None:
     with serving_model(GOOD) as server:
         for settings in (load_settings(openai_base_url=server.url), settings_for(server)):
-            with analyst(settings, demo=bool(settings.openai_api_key.get_secret_value())) as one:
-                insights = one.insights("a video", FACTS)
-                assert insights.mode == "demo" and insights.note == "" and one.usage == Usage()
+            one = Analyst(settings, demo=bool(settings.openai_api_key.get_secret_value()))
+            insights = one.insights("a video", FACTS)
+            assert insights.mode == "demo" and insights.note == "" and one.usage == Usage()
         assert not server.requests
 
 
@@ -126,12 +127,20 @@ def test_a_server_that_does_not_answer_in_time_or_is_not_there_is_told() -> None
     insights, server = made(Reply(hang=20), openai_timeout_seconds=0.2)
     assert_demo(insights, "did not answer within 0.2 s, 3 times")
     assert len(server.requests) == 3
-    with analyst(settings_for(server)) as one:
-        assert_demo(one.insights("a video", FACTS), "cannot be reached")
+    assert_demo(Analyst(settings_for(server)).insights("a video", FACTS), "cannot be reached")
+
+
+def test_a_server_that_sends_its_answer_a_byte_at_a_time_is_given_up() -> None:
+    dripping = Reply(body=GOOD.body, headers=GOOD.headers, drip=0.1)
+    assert len(dripping.body) * dripping.drip > 60, "an answer that would come in time shows nothing"
+    insights, server = made(dripping, openai_timeout_seconds=0.5)
+    assert_demo(insights, "did not answer within 0.5 s, 3 times")
+    assert len(server.requests) == 3
 
 
 def test_once_a_server_cannot_be_used_it_is_asked_no_more_in_this_run() -> None:
-    with serving_model(failure(401)) as server, analyst(settings_for(server)) as one:
+    with serving_model(failure(401)) as server:
+        one = Analyst(settings_for(server))
         notes = {one.insights(f"video {number}", FACTS).note for number in range(3)}
         assert len(server.requests) == 1 and len(notes) == 1
 
@@ -179,7 +188,8 @@ def test_after_a_second_answer_that_cannot_be_used_the_rules_stand_in_with_a_not
 
 def test_the_next_video_is_asked_about_after_one_whose_answers_could_not_be_used() -> None:
     bad = completion("no")
-    with serving_model(bad, bad, GOOD) as server, analyst(settings_for(server)) as one:
+    with serving_model(bad, bad, GOOD) as server:
+        one = Analyst(settings_for(server))
         assert [one.insights("a video", FACTS).mode for _ in range(2)] == ["demo", "openai"]
 
 
@@ -189,8 +199,8 @@ def test_the_next_video_is_asked_about_after_one_whose_answers_could_not_be_used
 @pytest.mark.parametrize(("budget", "modes"), [(0, "ddd"), (1, "odd"), (2, "ood"), (3, "ooo")])
 def test_no_more_answers_are_asked_for_than_the_budget_has(budget: int, modes: str) -> None:
     with serving_model(GOOD) as server:
-        with analyst(settings_for(server, insights_max_calls_per_run=budget)) as one:
-            found = [one.insights("a video", FACTS) for _ in range(3)]
+        one = Analyst(settings_for(server, insights_max_calls_per_run=budget))
+        found = [one.insights("a video", FACTS) for _ in range(3)]
         assert "".join(each.mode[0] for each in found) == modes and len(server.requests) == budget
     assert all("INSIGHTS_MAX_CALLS_PER_RUN" in each.note for each in found if each.mode == "demo")
 
@@ -202,7 +212,8 @@ def test_corrections_are_of_the_budget_too() -> None:
 
 
 def test_of_too_few_views_no_model_is_asked() -> None:
-    with serving_model(GOOD) as server, analyst(settings_for(server)) as one:
+    with serving_model(GOOD) as server:
+        one = Analyst(settings_for(server))
         insights = one.insights("a video", facts_of(video_rows(views=12), []))
         assert insights.mode == "demo" and "too few views" in insights.note and not server.requests
 
@@ -217,20 +228,14 @@ def test_insights_are_made_again_when_facts_model_or_prompt_changed_and_not_othe
     asks, rules = Analyst(settings_for("http://127.0.0.1:9/v1")), Analyst(load_settings())
     by_model = Kept(FACTS.hash, "openai", "test-model", PROMPT_VERSION)
     by_rules = Kept(FACTS.hash, "demo", RULES_VERSION, "")
-    try:
-        assert (
-            asks.is_current(by_model, FACTS) and rules.is_current(by_model, FACTS) and rules.is_current(by_rules, FACTS)
-        )
-        assert not asks.is_current(by_rules, FACTS)
-        for other in (by_model._replace(model="x"), by_model._replace(prompt_version="v0")):
-            assert not asks.is_current(other, FACTS)
-        for kept in (by_model, by_rules):
-            for one in (asks, rules):
-                assert not one.is_current(kept._replace(facts_hash="other"), FACTS)
-        assert not rules.is_current(by_rules._replace(model="rules-0"), FACTS)
-    finally:
-        asks.close()
-        rules.close()
+    assert asks.is_current(by_model, FACTS) and rules.is_current(by_model, FACTS) and rules.is_current(by_rules, FACTS)
+    assert not asks.is_current(by_rules, FACTS)
+    for other in (by_model._replace(model="x"), by_model._replace(prompt_version="v0")):
+        assert not asks.is_current(other, FACTS)
+    for kept in (by_model, by_rules):
+        for one in (asks, rules):
+            assert not one.is_current(kept._replace(facts_hash="other"), FACTS)
+    assert not rules.is_current(by_rules._replace(model="rules-0"), FACTS)
 
 
 def test_what_the_rules_say_while_a_model_is_away_is_kept_once_and_never_in_the_place_of_what_a_model_said() -> None:

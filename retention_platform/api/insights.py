@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from retention_platform.api.warehouse import MartsMissing, Warehouse
 from retention_platform.errors import ServiceError
-from retention_platform.insights.analyse import analyst, read_facts
+from retention_platform.insights.analyse import Analyst, read_facts
 from retention_platform.insights.schema import Insights
 from retention_platform.settings import Settings
 
@@ -58,8 +58,7 @@ class FreshInsights:
         while self._asked and self._asked[0] < now - BUDGET_SECONDS:
             self._asked.popleft()
         left = max(0, self._settings.insights_max_calls_per_run - len(self._asked))
-        with analyst(self._settings, calls=left) as one:
-            made = one.insights(video_id, facts)
+        made = Analyst(self._settings, calls=left).insights(video_id, facts)
         self._asked.extend([now] * made.usage.calls)
         if made.mode == "openai":
             self._remembered[key] = made

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -26,7 +24,11 @@ def read_facts(ask: Ask, video_id: str) -> Facts:
 
 
 class Analyst:
-    """Makes insights of facts, by a language model where one is configured and answers well, else by rules."""
+    """Makes insights of facts in one run, by a language model where one is configured and answers well, else by rules.
+
+    With ``demo`` no language model is asked; ``calls`` is how many answers it may be asked for, when not as many as a
+    run may.
+    """
 
     def __init__(self, settings: Settings, *, demo: bool = False, calls: int | None = None) -> None:
         has_key = bool(settings.openai_api_key.get_secret_value())
@@ -45,11 +47,6 @@ class Analyst:
     def usage(self) -> Usage:
         """What the language model took so far."""
         return self._model.usage if self._model else Usage()
-
-    def close(self) -> None:
-        """Give back what is held."""
-        if self._model is not None:
-            self._model.close()
 
     def insights(self, video_id: str, facts: Facts) -> Insights:
         """Insights of these facts. A language model's failure becomes the note of an analysis by rules."""
@@ -89,19 +86,6 @@ def is_news(made: Insights, kept: Kept | None) -> bool:
     if kept is None or made.mode == "openai" or kept.facts_hash != made.facts.hash:
         return True
     return kept.mode == "demo" and kept.model != made.model
-
-
-@contextlib.contextmanager
-def analyst(settings: Settings, *, demo: bool = False, calls: int | None = None) -> Iterator[Analyst]:
-    """An analyst for one run, closed afterwards; with ``demo`` one that asks no language model.
-
-    ``calls`` is how many answers it may ask for, when not as many as a run may.
-    """
-    one = Analyst(settings, demo=demo, calls=calls)
-    try:
-        yield one
-    finally:
-        one.close()
 
 
 def cost_of(usage: Usage, settings: Settings) -> float | None:

@@ -24,7 +24,7 @@ def insights(
 
     By rules, or by a language model where OPENAI_API_KEY is set; every figure is from the marts of now.
     """
-    from retention_platform.insights.analyse import analyst, cost_of, read_facts
+    from retention_platform.insights.analyse import Analyst, cost_of, read_facts
     from retention_platform.insights.store import save
     from retention_platform.report.insights import document
     from retention_platform.report.make import Format, written
@@ -34,10 +34,9 @@ def insights(
     settings = get_settings()
     client = connect(settings)
     try:
-        with analyst(settings, demo=demo) as one:
-            made = one.insights(video, read_facts(asking(client), video))
-            if keep:
-                save(client, made)
+        made = Analyst(settings, demo=demo).insights(video, read_facts(asking(client), video))
+        if keep:
+            save(client, made)
     finally:
         client.close()
     typer.echo(made.model_dump_json(indent=2) if as_json else written(document(made), Format.MARKDOWN), nl=as_json)

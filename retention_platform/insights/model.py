@@ -6,10 +6,12 @@ that cannot be used is asked for once more with its faults named. What is left b
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 from pydantic import ValidationError
 
@@ -41,6 +43,17 @@ class AnswerUnusable(Exception):
         self.faults = faults
 
 
+class _Punctual(openai.DefaultAsyncHttpxClient):
+    """Gives up a request after its timeout though the server still sends: by itself the client limits silence alone."""
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        limit = request.extensions["timeout"]["read"]
+        try:
+            return await asyncio.wait_for(super().send(request, **options), limit)
+        except asyncio.TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer within {limit:g} s") from None
+
+
 @dataclass
 class Model:
     """One server and model, for one run: it counts what it takes, and asks no more once the server cannot be used."""
@@ -53,17 +66,16 @@ class Model:
     stopped: str = ""
 
     def __post_init__(self) -> None:
-        self._client = openai.OpenAI(
+        self._host = urlsplit(str(self._client().base_url)).netloc.rpartition("@")[2]
+
+    def _client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
             api_key=self.settings.openai_api_key.get_secret_value(),
             base_url=self.settings.openai_base_url or None,
             timeout=self.settings.openai_timeout_seconds,
             max_retries=RETRIES,
+            http_client=_Punctual(),
         )
-        self._host = urlsplit(str(self._client.base_url)).netloc.rpartition("@")[2]
-
-    def close(self) -> None:
-        """Give back the connections."""
-        self._client.close()
 
     def analyse(self, facts: Facts) -> tuple[Analysis | None, str]:
         """An analysis that `checks` finds no fault with; else None, and why in one line."""
@@ -96,21 +108,25 @@ class Model:
         """The text of one answer. Raises ModelUnusable and AnswerUnusable."""
         self.calls_left -= 1
         self.usage += Usage(calls=1)
-        # Its overloads know no message made of plain data.
-        create: Any = self._client.chat.completions.create
         try:
-            answer = create(
-                model=self.settings.openai_model,
-                messages=messages,
-                response_format=prompt.answer_format(),
-                max_completion_tokens=MAX_TOKENS,
-            )
+            answer = asyncio.run(self._create(messages))
         except openai.OpenAIError as error:
             raise ModelUnusable(self._told(error)) from None
         except ValueError:
             # A body that is no JSON although the server said so.
             raise ModelUnusable(f"{self._host} does not answer in OpenAI's protocol: check OPENAI_BASE_URL") from None
         return self._text(answer)
+
+    async def _create(self, messages: list[dict[str, str]]) -> Any:
+        async with self._client() as client:
+            # Its overloads know no message made of plain data.
+            create: Any = client.chat.completions.create
+            return await create(
+                model=self.settings.openai_model,
+                messages=messages,
+                response_format=prompt.answer_format(),
+                max_completion_tokens=MAX_TOKENS,
+            )
 
     def _text(self, answer: Any) -> str:
         # Nothing holds a compatible server to the protocol: any part may be missing.

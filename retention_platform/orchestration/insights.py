@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from retention_platform.insights import queries, store
-from retention_platform.insights.analyse import Analyst, analyst, cost_of, is_news, read_facts
+from retention_platform.insights.analyse import Analyst, cost_of, is_news, read_facts
 from retention_platform.insights.schema import Insights
 from retention_platform.orchestration.failures import told_in_one_line
 from retention_platform.orchestration.previews import table
@@ -86,7 +86,8 @@ def make_insights(client: "Client", one: Analyst) -> Made:
 def ai_insights(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """See `make_insights`."""
     settings = warehouse.settings()
-    with told_in_one_line(), warehouse.client() as client, analyst(settings) as one:
+    with told_in_one_line(), warehouse.client() as client:
+        one = Analyst(settings)
         made = make_insights(client, one)
         for note in sorted(made.notes):
             context.log.warning(note)

@@ -59,4 +59,4 @@ async def insights(
 
 
 def _answer(made: Insights) -> VideoInsights:
-    return VideoInsights(video_id=made.video_id, reason=None, insights=made.model_dump(mode="json"))
+    return VideoInsights(video_id=made.video_id, reason=None, insights=made)
