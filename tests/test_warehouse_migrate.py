@@ -48,6 +48,17 @@ def test_a_file_changed_after_it_was_applied_is_refused_by_name(empty_warehouse:
     client.close()
 
 
+def test_a_file_that_says_what_it_was_formerly_is_not_applied_again(empty_warehouse: Warehouse, tmp_path: Path) -> None:
+    for path in SQL_DIR.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    changed = tmp_path / "002_raw_tables.sql"
+    former = Migration(changed.name, changed.read_text()).checksum
+    changed.write_text(f"-- formerly {former}: nothing that a warehouse needs\n{changed.read_text()}\nselect throwIf(1);\n")
+    client = connect(empty_warehouse.settings)
+    assert migrate(client, folder=tmp_path) == []
+    client.close()
+
+
 def test_the_ttl_is_what_the_setting_says_and_zero_removes_it(empty_warehouse: Warehouse) -> None:
     def ttl() -> list[bool]:
         rows = empty_warehouse.rows(

@@ -42,3 +42,13 @@
         select if(done > toUnixTimestamp64Milli(now64(3)), 0, toInt64(done))
     )
 {%- endmacro %}
+
+{#- The days of videos whose views changed since this model's last whole run, which is marked by the newest generation
+    of int_views. Rows that final would hide say that the day was touched all the same. -#}
+{% macro stale_days() -%}
+    select video_id, day, max(changed.generation) as generation
+    from {{ ref("int_views") }} as changed
+    {% if is_incremental() %} where changed.generation > {{ mark(this.identifier ~ "/done") }}
+    {% endif %}
+    group by video_id, day
+{%- endmacro %}

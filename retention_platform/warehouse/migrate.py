@@ -47,6 +47,11 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
+    def former(self) -> set[str]:
+        """Checksums of texts that this one replaced where a warehouse made by them needs no change."""
+        return set(re.findall(r"^-- formerly ([0-9a-f]{64})\b", self.sql, flags=re.MULTILINE))
+
+    @property
     def statements(self) -> list[str]:
         """The file's statements, without comment lines and closing semicolons."""
         text = re.sub(r"^\s*--.*$", "", self.sql, flags=re.MULTILINE)
@@ -70,7 +75,7 @@ def migrate(client: Client, *, raw_ttl_days: int = 0, folder: Path = SQL_DIR) ->
     applied = []
     for migration in migrations(folder):
         known = done.get(migration.name)
-        if known == migration.checksum:
+        if known is not None and known in {migration.checksum, *migration.former}:
             continue
         if known is not None:
             raise RetentionError(

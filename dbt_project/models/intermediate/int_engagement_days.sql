@@ -5,22 +5,13 @@
         engine="ReplacingMergeTree(generation)",
         order_by=["video_id", "day"],
         on_schema_change="fail",
+        pre_hook="{{ begin_mark('int_engagement_days', newest_generation('int_views')) }}",
+        post_hook="{{ finish_mark('int_engagement_days') }}",
     )
 }}
 
 with
-    -- Compared by what it was made of: whatever a crash left undone is still different in the
-    -- next run. Rows that final would hide say that the day was touched all the same.
-    stale as (
-        select video_id, day, max(generation) as generation
-        from {{ ref("int_views") }}
-        group by video_id, day
-        {% if is_incremental() %}
-            having
-                (video_id, day, generation)
-                not in (select video_id, day, generation from {{ current(this) }})
-        {% endif %}
-    ),
+    stale as ({{ stale_days() }}),
 
     judged as (
         select *

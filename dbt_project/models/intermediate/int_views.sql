@@ -5,6 +5,7 @@
         engine="ReplacingMergeTree(generation, is_deleted)",
         order_by=["video_id", "day", "session_id"],
         on_schema_change="fail",
+        settings={"index_granularity": 256},
         pre_hook=[
             "{{ next_generation() }}",
             "{{ begin_mark('int_views', newest_generation('int_sessions')) }}",
