@@ -6,10 +6,10 @@ PACKAGES := retention_platform producer
 SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench docs lock clean
+.PHONY: help up test lint format bench docs screenshots lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -48,6 +48,9 @@ bench: .venv/.dev ## measure speed, side by side with alternatives
 
 docs: .venv/.run ## write dbt's documentation of every table and column, with lineage, as one HTML file
 	@$(BIN)/retention docs $(ARGS)
+
+screenshots: .venv/.dev ## make the README's pictures again, of a stack of their own; needs a Chromium
+	@$(BIN)/python -m tests.screenshots
 
 lock: .venv/bin/uv ## pin the newest versions that pyproject.toml allows
 	$(UV) compile pyproject.toml $(LOCK_FLAGS) --upgrade --output-file requirements.lock

@@ -53,7 +53,8 @@ def test_a_file_that_says_what_it_was_formerly_is_not_applied_again(empty_wareho
         (tmp_path / path.name).write_text(path.read_text())
     changed = tmp_path / "002_raw_tables.sql"
     former = Migration(changed.name, changed.read_text()).checksum
-    changed.write_text(f"-- formerly {former}: nothing that a warehouse needs\n{changed.read_text()}\nselect throwIf(1);\n")
+    note = f"-- formerly {former}: nothing that a warehouse needs"
+    changed.write_text(f"{note}\n{changed.read_text()}\nselect throwIf(1);\n")
     client = connect(empty_warehouse.settings)
     assert migrate(client, folder=tmp_path) == []
     client.close()

@@ -21,7 +21,7 @@ Rows = Mapping[str, Sequence[Row]]
 CHAPTER_RATIO, CHAPTER_MAX_P, CHAPTER_MIN_POINTS = 2.0, 1e-4, 5.0
 #: In every video the beginning is where views end fastest: of the first chapter so many times what follows is ordinary,
 #: and only what is beyond that counts.
-ORDINARY_BEGINNING, FIRST_CHAPTER_RATIO, FIRST_CHAPTER_MAX_P = 1.7, 2.75, 1e-2
+ORDINARY_BEGINNING, FIRST_CHAPTER_RATIO, FIRST_CHAPTER_MAX_P = 1.7, 2.75, 1e-3
 #: Seconds at the beginning that are not the first chapter's fault, at most; a third of it where it is short.
 ARRIVAL_SECONDS = 20
 #: What a chapter is compared with lies within so many of its lengths, but is this long at least, in seconds.

@@ -26,7 +26,7 @@ from retention_platform.insights.schema import (
 from retention_platform.report.words import position
 
 #: What an analysis by these rules is told to be of; another whenever they say something else of the same facts.
-RULES_VERSION = "rules-1"
+RULES_VERSION = "rules-2"
 #: Other causes that are mentioned of one moment, and segments that are told.
 MAX_CAUSES, MAX_SEGMENTS = 2, 4
 
