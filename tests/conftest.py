@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from retention_platform.embedded import broker as embedded_broker
 from retention_platform.embedded import clickhouse as embedded_clickhouse
 from retention_platform.settings import Settings, get_settings, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
+
+# How long an example takes is the machine's business: no test is timed.
+hypothesis_settings.register_profile("retention", deadline=None)
+hypothesis_settings.load_profile("retention")
 
 _numbers = itertools.count()
 

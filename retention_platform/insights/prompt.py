@@ -42,8 +42,16 @@ def correction(faults: Sequence[str]) -> str:
 
 def answer_format() -> dict[str, Any]:
     """The answer's schema as structured outputs take it."""
-    schema = Analysis.model_json_schema()
+    schema = _bare_references(Analysis.model_json_schema())
     return {"type": "json_schema", "json_schema": {"name": "analysis", "schema": schema, "strict": True}}
+
+
+def _bare_references(value: Any) -> Any:
+    """Structured outputs take nothing beside a ``$ref``, not even a description."""
+    if isinstance(value, dict):
+        kept = {"$ref": value["$ref"]} if "$ref" in value else value
+        return {key: _bare_references(part) for key, part in kept.items()}
+    return [_bare_references(part) for part in value] if isinstance(value, list) else value
 
 
 def _marked(value: Any) -> Any:
