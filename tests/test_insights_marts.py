@@ -21,7 +21,7 @@ from retention_platform.insights import alerts
 from retention_platform.insights.analyse import read_facts
 from retention_platform.insights.checks import faults_of
 from retention_platform.insights.queries import AFTER_SECONDS, videos_of
-from retention_platform.insights.rules import analysis_of
+from retention_platform.insights.rules import RULES_VERSION, analysis_of
 from retention_platform.insights.schema import Facts, Insights
 from retention_platform.orchestration.insights import ai_insights
 from retention_platform.orchestration.resources import Warehouse
@@ -194,7 +194,7 @@ def test_the_api_gives_what_is_kept_and_fresh_ones_that_are_kept_nowhere(api: ht
     CliRunner().invoke(app, ["insights", STALL.video_id, "--keep"])
     kept = api.get(url).json()["insights"]
     assert kept["facts"] == fresh.json()["insights"]["facts"]
-    assert {"mode": "demo", "model": "rules-1"}.items() <= kept.items() and kept["facts"]["facts_version"] == "1"
+    assert {"mode": "demo", "model": RULES_VERSION}.items() <= kept.items() and kept["facts"]["facts_version"] == "1"
     for query in ("", "?fresh=true"):
         missing = api.get(path("no such video", "insights") + query)
         assert missing.status_code == 404 and missing.json()["type"] == "urn:retention:problem:unknown-video"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,13 +63,25 @@ def assert_demo(insights: Insights, *said: str) -> None:
     assert KEY not in insights.model_dump_json() and "0123456789" not in insights.note
 
 
+def parts_of(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts_of(part)
+
+
 def test_a_good_answer_is_the_analysis_and_tells_who_made_it() -> None:
     insights, server = made(GOOD)
     assert (insights.mode, insights.model, insights.prompt_version, insights.note) == ("openai", "test-model", "v1", "")
     assert insights.analysis == SAID and insights.usage == Usage(calls=1, input_tokens=1000, output_tokens=200)
     (request,) = server.requests
     assert server.keys == [f"Bearer {KEY}"] and request["model"] == "test-model"
-    assert request["response_format"]["json_schema"]["strict"] is True
+    described = request["response_format"]["json_schema"]
+    assert described["strict"] is True and '"description": "What to do."' in json.dumps(described)
+    assert all(set(part) == {"$ref"} for part in parts_of(described) if "$ref" in part), (
+        "OpenAI takes nothing beside it"
+    )
     system, user = request["messages"]
     assert system["role"] == "system" and "untrusted_" in system["content"] and user["role"] == "user"
     asked = json.loads(user["content"])

@@ -324,7 +324,7 @@ class Facts(_Strict):
     assessment: Assessment
     """How it does."""
     figures: Figures
-    """The headline figures."""
+    """How it was watched, all in all."""
     chapters: list[ChapterFacts]
     """Its chapters in their order."""
     moments: list[MomentFacts]
