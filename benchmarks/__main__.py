@@ -16,6 +16,7 @@ BENCHMARKS = {
     "dropoffs": "Dropoffs and key moments: false alarms",
     "marts": "Marts",
     "api": "REST API",
+    "dashboard": "Dashboard",
     "insights": "What demo mode finds",
 }
 DOCS = Path(__file__).parents[1] / "docs"

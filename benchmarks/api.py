@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 
 from benchmarks.marts import Bench
 from benchmarks.report import Report
+from benchmarks.serving import serving
 from retention_platform.api.choice import Choice
 from retention_platform.api.curves import Curve
 
@@ -43,7 +39,7 @@ def run(report: Report) -> None:
         videos = [
             row[0] for row in bench.client.query("select distinct video_id from marts.retention_curve").result_rows
         ]
-        with _serving(bench) as api:
+        with serving(bench, "api") as api:
             taken = asyncio.run(_ask(f"http://127.0.0.1:{bench.settings.clickhouse_port}", api, videos))
     middle = {way: statistics.median(times) for way, times in taken.items()}
     high = {way: statistics.quantiles(times, n=100)[94] for way, times in taken.items()}
@@ -59,37 +55,6 @@ def run(report: Report) -> None:
         for way in WAYS
     ]
     report.table(("ms", "p50", "p95", "slowest", "p95 of ClickHouse's", "requests"), rows)
-
-
-@contextlib.contextmanager
-def _serving(bench: Bench) -> Iterator[str]:
-    """The API over the benchmark's warehouse; its address."""
-    with contextlib.closing(httpx.Client()) as client:
-        port = _free_port()
-        environment = {
-            **os.environ,
-            "RETENTION_HOME": str(bench.folder),
-            "CLICKHOUSE_PORT": str(bench.settings.clickhouse_port),
-            "API_PORT": str(port),
-        }
-        command = [sys.executable, "-m", "retention_platform.api"]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as api:
-            try:
-                address = f"http://127.0.0.1:{port}"
-                while True:
-                    with contextlib.suppress(httpx.HTTPError):
-                        if client.get(f"{address}/videos?limit=1", timeout=5).is_success:
-                            break
-                    time.sleep(0.2)
-                yield address
-            finally:
-                api.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _ask(clickhouse: str, api: str, videos: list[str]) -> dict[str, list[float]]:

@@ -155,8 +155,8 @@ class Bench:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, intervals: int, days: int) -> Iterator[Bench]:
-        """One with a server and folder of its own, for so many intervals over so many days."""
+    def started(cls, intervals: int, days: int, videos: int = VIDEOS) -> Iterator[Bench]:
+        """One with a server and folder of its own, for so many intervals over so many days of so many videos."""
         with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
             folder = Path(temporary)
             server = stack.enter_context(running(folder / "clickhouse"))
@@ -173,7 +173,7 @@ class Bench:
                 client,
                 settings,
                 Dbt(settings, folder),
-                Viewers(max(1, sessions // days)),
+                Viewers(max(1, sessions // days), videos=videos),
                 stack.enter_context(Watch(settings, server.pid)),
                 sessions,
             )

@@ -132,11 +132,12 @@ class Viewers:
 
     sessions_a_day: int
     seed: int = 1
+    videos: int = VIDEOS
 
     def describe_videos(self, client: Client) -> None:
         """Fill the catalogue."""
         duration = _DURATION.format(seed=self.seed)
-        client.command(_VIDEOS % {"duration": duration, "origin": ORIGIN_MS, "videos": VIDEOS})
+        client.command(_VIDEOS % {"duration": duration, "origin": ORIGIN_MS, "videos": self.videos})
 
     def watch(self, client: Client, begin: int, count: int) -> None:
         """Sessions from number ``begin`` on, whole, stored a second after they happened."""
@@ -169,7 +170,7 @@ class Viewers:
     ) -> str:
         return _EVENTS.format(
             seed=self.seed,
-            videos=VIDEOS,
+            videos=self.videos,
             duration=_DURATION.format(seed=self.seed),
             origin=ORIGIN_MS,
             day=DAY_MS,

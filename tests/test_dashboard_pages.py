@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from retention_platform.dashboard.views import common
 from tests.dashboard_support import NASTY, FakeApi
+from tests.insights_support import changed, insights_of, troubled_facts
 
 
 @pytest.fixture(autouse=True)
@@ -184,29 +185,15 @@ def test_an_analysis_is_asked_for_and_shown_as_text(fake: FakeApi) -> None:
     page = run(_video, video="a")
     good(page.get("button_group")[-2].set_value("Analyze with AI").run())
     assert "This API has no analyses" in words(page)
-    guess = dict.fromkeys(("evidence_for", "evidence_against", "confidence", "how_to_test"), "so")
-    advice = {"action": "Cut the intro.", "effort": "low", "success_metric": "More at 0:30."}
-    fake.insights = {
-        "video_id": "a",
-        "reason": None,
-        "insights": {
-            "mode": "demo",
-            "model": "rules",
-            "made_at": "2026-03-20T12:00:00Z",
-            "note": "",
-            "analysis": {
-                "assessment": {"grade": "good", "confidence": "high"},
-                "headline": NASTY,
-                "summary": "It is long.",
-                "hypotheses": [{"statement": "Too long", **guess}],
-                "recommendations": [advice],
-            },
-        },
-    }
+    by_rules = insights_of(troubled_facts())
+    made = by_rules.model_copy(update={"analysis": changed(by_rules.analysis, headline=NASTY)})
+    fake.insights = {"video_id": "a", "reason": None, "insights": made.model_dump(mode="json")}
     good(page.button(key="analyze").click().run())
     assert fake.asked("/insights")[-1].url.params["fresh"] == "true"
     said = words(page)
-    assert "Cut the intro." in said and "rules, without a language model" in said
+    assert made.analysis.recommendations[0].action in said
+    assert "Assessment" in said and f"confidence {made.analysis.assessment.confidence}" in said
+    assert "rules (" in said and f"facts of version {made.facts.facts_version}" in said and f"{made.made_at:%Y}" in said
     assert "<img" in said and "<img" not in outside_code(said)
     fake.insights = {"video_id": "a", "reason": {"code": "not_made", "text": "none yet"}, "insights": None}
     assert "No analysis is kept: none yet" in words(good(page.run()))

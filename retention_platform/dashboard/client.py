@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from retention_platform.api.models.audience import ConcurrentViewers, DataQuality, ViewersNow
 from retention_platform.api.models.curves import Comparison, LiveRetentionCurve, RetentionCurve
+from retention_platform.api.models.insights import VideoInsights
 from retention_platform.api.models.moments import KeyMoments, SignificantDropoffs
 from retention_platform.api.models.overview import Overview, Runs, Typical
 from retention_platform.api.models.service import Health
@@ -51,68 +52,6 @@ class ApiProblem(ServiceError):
         self.status = status
         self.name = name
         self.title = title
-
-
-class _Said(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class WithoutInsights(_Said):
-    """Why nothing is said about a video."""
-
-    text: str
-
-
-class Assessment(_Said):
-    """How a video does."""
-
-    grade: str
-    confidence: str
-
-
-class Hypothesis(_Said):
-    """Why viewers may leave, and how to find out."""
-
-    statement: str
-    evidence_for: str
-    evidence_against: str
-    confidence: str
-    how_to_test: str
-
-
-class Recommendation(_Said):
-    """What to change."""
-
-    action: str
-    effort: str
-    success_metric: str
-
-
-class Analysis(_Said):
-    """What is said about a video."""
-
-    assessment: Assessment
-    headline: str
-    summary: str
-    hypotheses: list[Hypothesis]
-    recommendations: list[Recommendation]
-
-
-class Insights(_Said):
-    """An analysis and who made it."""
-
-    mode: str
-    model: str
-    made_at: str
-    note: str
-    analysis: Analysis
-
-
-class VideoInsights(_Said):
-    """What is said about a video, or why nothing is."""
-
-    reason: WithoutInsights | None
-    insights: Insights | None
 
 
 class Facts(NamedTuple):

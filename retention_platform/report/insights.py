@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from retention_platform.errors import ServiceError
-from retention_platform.insights.schema import Hypothesis, Insights, MomentFacts, Recommendation
+from retention_platform.insights.schema import Assessment, Hypothesis, Insights, MomentFacts, Recommendation
 from retention_platform.insights.store import insights_in
 from retention_platform.report import words
 from retention_platform.report.model import (
@@ -69,7 +69,11 @@ def blocks(made: Insights) -> list[Block]:
     found: list[Block] = []
     if made.note:
         found.append(Paragraph((Strong("Note"), ": ", _said(made.note), "."), note=True))
-    found += [Paragraph((Strong("In one line"), ": ", _said(analysis.headline))), Paragraph((_said(analysis.summary),))]
+    found += [
+        Paragraph((Strong("In one line"), ": ", _said(analysis.headline))),
+        Paragraph((Strong("Assessment"), f": {_assessed(analysis.assessment)}.")),
+        Paragraph((_said(analysis.summary),)),
+    ]
     if analysis.critical_moments:
         found += [
             Heading("Moments", level=3),
@@ -98,6 +102,16 @@ def blocks(made: Insights) -> list[Block]:
     if analysis.data_quality_warnings:
         found.append(Bullets([(Strong("Note"), ": ", _said(one.text)) for one in analysis.data_quality_warnings]))
     return [*found, Paragraph(_made(made))]
+
+
+def _assessed(one: Assessment) -> str:
+    against = {
+        "catalogue": f"more viewers finish than of {one.percentile} % of the catalogue's videos of similar length",
+        "benchmark": f"{one.completion_percent} % finish, a published benchmark is {one.benchmark_percent} %",
+        "none": "nothing to compare it with",
+    }[one.basis]
+    views = words.plural(one.sample_size, "view")
+    return f"{one.grade.replace('_', ' ')} ({against}; {views}; confidence {one.confidence})"
 
 
 def _where(moment: MomentFacts | None) -> Text:

@@ -7,6 +7,7 @@ file (the terminal, an API's answer), the curve is drawn in signs of plain text,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from retention_platform.report import drawing
@@ -30,8 +31,12 @@ from retention_platform.report.untrusted import markdown
 
 def render(document: Document, picture: str | None = None) -> str:
     """The document; ``picture`` is the relative address of the curve's SVG, None draws it as text."""
-    parts = [f"# {_text(document.title)}", *(_block(block, picture) for block in document.blocks)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return f"# {_text(document.title)}\n\n{passage(document.blocks, picture)}\n"
+
+
+def passage(blocks: Sequence[Block], picture: str | None = None) -> str:
+    """Some blocks without a title of their own."""
+    return "\n\n".join(part for part in (_block(block, picture) for block in blocks) if part)
 
 
 def _block(block: Block, picture: str | None) -> str:

@@ -12,9 +12,8 @@ from retention_platform.dashboard import sentences
 from retention_platform.dashboard.views.common import api
 from retention_platform.report.untrusted import markdown, plain
 from retention_platform.report.words import NOTHING, count, length
+from retention_platform.settings import get_settings
 
-#: Where `make docs` serves dbt's documentation.
-DBT_DOCS = "http://127.0.0.1:8082"
 _PARTS = {"clickhouse": "ClickHouse", "marts": "Figures (marts)", "kafka": "Broker", "dagster": "Dagster"}
 _SIGNS = {"up": "✓ up", "down": "✕ down", "unknown": "? unknown"}
 _QUALITY = {
@@ -119,6 +118,8 @@ def _runs() -> None:
             hide_index=True,
             column_config={"Log": st.column_config.LinkColumn(display_text="open in Dagster")},
         )
+    settings = get_settings()
+    docs = f"http://{settings.docs_host}:{settings.docs_port}"
     with st.container(horizontal=True):
         st.link_button("Dagster", found.dagster_url, icon=":material/account_tree:")
-        st.link_button("dbt documentation", DBT_DOCS, icon=":material/schema:", help="served by `make docs`")
+        st.link_button("dbt documentation", docs, icon=":material/schema:", help="every table and column")

@@ -14,6 +14,8 @@ from retention_platform.dashboard import figures, markup, sentences
 from retention_platform.dashboard.address import DIMENSIONS, MAX_COMPARED, Selection, selection
 from retention_platform.dashboard.client import ApiProblem, Facts
 from retention_platform.dashboard.views.common import api, chart, colours, freshness, told
+from retention_platform.report import insights
+from retention_platform.report.markdown import passage
 from retention_platform.report.untrusted import markdown
 from retention_platform.report.words import plural, position
 
@@ -296,22 +298,8 @@ def _insights(chosen: Selection) -> None:
         text = markdown(found.reason.text, 400) if found.reason else "nothing was said about this video yet"
         st.info(f"No analysis is kept: {text}. Ask for one with the button.", icon=":material/auto_awesome:")
         return
-    said = found.insights
-    st.subheader(markdown(said.analysis.headline, 300), anchor=False)
-    st.markdown(markdown(said.analysis.summary, 3000))
-    for row in said.analysis.recommendations:
-        st.markdown(
-            f"- **{markdown(row.action, 600)}** Effort: {markdown(row.effort)}. {markdown(row.success_metric, 400)}"
-        )
-    for guess in said.analysis.hypotheses:
-        with st.expander(f"Why it may be so: {markdown(guess.statement, 200)}"):
-            st.markdown(f"For it: {markdown(guess.evidence_for, 900)}")
-            st.markdown(f"Against it: {markdown(guess.evidence_against, 900)}")
-            st.markdown(f"How to test it: {markdown(guess.how_to_test, 900)}")
-            st.caption(f"Confidence: {markdown(guess.confidence)}")
-    who = "rules, without a language model" if said.mode == "demo" else f"language model {markdown(said.model)}"
-    note = f" {markdown(said.note, 300)}" if said.note else ""
-    st.caption(f"Made by {who}, {markdown(said.made_at[:16].replace('T', ' '))} UTC.{note} Of all views of this video.")
+    st.markdown(passage(insights.blocks(found.insights)))
+    st.caption("Of all views of this video, not of the chosen ones alone.")
 
 
 def _downloads(chosen: Selection) -> None:
