@@ -31,7 +31,8 @@ from retention_platform.report.untrusted import markdown
 
 def render(document: Document, picture: str | None = None) -> str:
     """The document; ``picture`` is the relative address of the curve's SVG, None draws it as text."""
-    return f"# {_text(document.title)}\n\n{passage(document.blocks, picture)}\n"
+    body = passage(document.blocks, picture)
+    return "\n\n".join([f"# {_text(document.title)}", *([body] if body else [])]) + "\n"
 
 
 def passage(blocks: Sequence[Block], picture: str | None = None) -> str:
