@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     ingest_batch_rows: int = Field(default=50_000, ge=1)
     ingest_batch_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     ingest_batch_seconds: float = Field(default=1.0, gt=0)
+    ingest_answer_seconds: int = Field(
+        default=60, ge=1, description="how long ClickHouse may be silent on a batch before it is sent again"
+    )
 
     ingest_metrics_host: str = "127.0.0.1"
     ingest_metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus figures of ingest; 0: none")

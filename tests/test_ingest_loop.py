@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from retention_platform.contract import EVENTS_TOPIC
+from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
 from retention_platform.ingest.batch import Intent, decode_row, encode_row, row_prefix
+from retention_platform.ingest.broker import LogQuestion
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.quarantine import Fault
 from retention_platform.settings import load_settings
 
-LOG = "test-log"
+LOG = "cluster.first"
 #: A row as the loop sends it; all are of one length.
 ROW = encode_row(row_prefix(LOG, EVENTS_TOPIC), 0, 0, 0, b"session", b"{}")
 
@@ -55,11 +59,25 @@ class Broker:
     """One partition and what is committed for it; the class of consumers that the loop makes."""
 
     def __init__(self, offsets: Sequence[int], committed: TopicPartition | None = None) -> None:
-        self.offsets = list(offsets)
+        #: The identity of the log and what is in it, of one moment.
+        self.log = (LOG, list(offsets))
         self.mark = committed
         self.position = 0
         self.answers: list[Callable[[], None]] = []
         self.config: dict[str, Any] = {}
+
+    @property
+    def offsets(self) -> list[int]:
+        return self.log[1]
+
+    def identity(self, *_: object) -> dict[str, str]:
+        return {EVENTS_TOPIC: self.log[0], VIDEOS_TOPIC: "videos-log"}
+
+    def ask(self, topics: Iterable[str]) -> LogQuestion:
+        """What the watch over logs asks; answered at once."""
+        question: Future[Any] = Future()
+        question.set_result(SimpleNamespace(topic_id=self.log[0].partition(".")[2]))
+        return LogQuestion({EVENTS_TOPIC: question} if EVENTS_TOPIC in set(topics) else {})
 
     def __call__(self, config: dict[str, Any]) -> Broker:
         self.config = config
@@ -69,7 +87,8 @@ class Broker:
         self.answers.append(lambda: on_assign(self, [TopicPartition(EVENTS_TOPIC, 0)]))
 
     def assign(self, places: list[TopicPartition]) -> None:
-        self.position = places[0].offset
+        if places:
+            self.position = places[0].offset
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(EVENTS_TOPIC, 0)]
@@ -84,6 +103,8 @@ class Broker:
         answers, self.answers = self.answers, []
         for answer in answers:
             answer()
+        if self.position > self.offsets[-1] + 1:
+            self.position = self.offsets[0]  # out of range: auto.offset.reset
         found = [offset for offset in self.offsets if offset >= self.position][:most]
         if found:
             self.position = found[-1] + 1
@@ -112,11 +133,19 @@ class Sink:
 
     def __init__(self) -> None:
         self.inserted: list[tuple[str, list[int]]] = []
+        #: Set: inserts are not answered, for ever.
+        self.silent = threading.Event()
+        self.asked = threading.Event()
 
     def insert(self, rows: bytes, token: str) -> None:
+        self.asked.set()
+        if self.silent.is_set():
+            threading.Event().wait()
         offsets = []
         for at in range(0, len(rows), len(ROW)):
-            offsets.append(decode_row(rows[at : at + len(ROW)])[3])
+            log_id, _, _, offset, *_ = decode_row(rows[at : at + len(ROW)])
+            assert token.startswith(log_id), "rows of one log under the token of another"
+            offsets.append(offset)
         self.inserted.append((token, offsets))
 
     def poison(self, rows: Sequence[bytes]) -> list[Fault]:
@@ -126,23 +155,38 @@ class Sink:
         raise AssertionError("nothing is wrong with these rows")
 
 
-def ingest_all(broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
-    """What is inserted until all that the broker has is committed, or ten seconds are over."""
-    sink = Sink()
+@contextlib.contextmanager
+def ingesting(
+    broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch, sink: Sink | None = None
+) -> Iterator[Sink]:
+    """An ingest that runs while the block does; where it stores."""
+    sink = sink or Sink()
     monkeypatch.setattr(loop, "Consumer", broker)
-    settings = load_settings(
-        retention_home=folder, kafka_bootstrap_servers="nowhere", kafka_log_id=LOG, ingest_batch_seconds=0.02
-    )
+    monkeypatch.setattr(loop, "log_identity", broker.identity)
+    monkeypatch.setattr(loop, "LogWatch", lambda _: broker)
+    settings = load_settings(retention_home=folder, kafka_bootstrap_servers="nowhere", ingest_batch_seconds=0.02)
     ingest = Ingest(settings, sink)
     running = threading.Thread(target=ingest.run)
     running.start()
-    deadline = time.monotonic() + 10
-    end = broker.offsets[-1] + 1
-    while time.monotonic() < deadline and (broker.mark is None or broker.mark.offset < end):
+    try:
+        yield sink
+    finally:
+        ingest.stop()
+        running.join(60)
+    assert not running.is_alive(), "asked to stop, and goes on"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-    ingest.stop()
-    running.join(20)
-    assert not running.is_alive()
+
+
+def ingest_all(broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """What is inserted until all that the broker has is committed."""
+    with ingesting(broker, folder, monkeypatch) as sink:
+        wait_until(lambda: broker.mark is not None and broker.mark.offset == broker.offsets[-1] + 1)
     return sink.inserted
 
 
@@ -173,3 +217,33 @@ def test_a_repeated_range_that_the_broker_has_dropped_whole_is_left(
 ) -> None:
     inserted = ingest_all(Broker(range(60, 100), intent(10, 40)), tmp_path, monkeypatch)
     assert [offset for _, found in inserted for offset in found] == list(range(60, 100))
+
+
+@pytest.mark.parametrize("count", [30, 100, 300], ids=["shorter", "as long", "longer"])
+def test_a_log_made_anew_while_ingest_runs_is_read_from_its_beginning_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    broker = Broker(range(100))
+    with ingesting(broker, tmp_path, monkeypatch) as sink:
+        wait_until(lambda: broker.mark is not None and broker.mark.offset == 100)
+        broker.log = ("cluster.other", list(range(count)))
+        wait_until(lambda: sum(len(offsets) for _, offsets in sink.inserted) >= 100 + count)
+    found: dict[str, list[int]] = {LOG: [], "cluster.other": []}
+    for token, offsets in sink.inserted:
+        found[token.partition("/")[0]] += offsets
+    assert found == {LOG: list(range(100)), "cluster.other": list(range(count))}
+
+
+def test_a_stop_does_not_wait_for_an_insert_that_is_never_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STOP_SECONDS", 0.2)
+    broker = Broker(range(100))
+    sink = Sink()
+    sink.silent.set()
+    with ingesting(broker, tmp_path, monkeypatch, sink):
+        assert sink.asked.wait(30)
+    assert not sink.inserted
+    assert broker.mark is not None
+    assert broker.mark.offset == 0, "what was not answered is not committed"
+    assert (Intent.decode(broker.mark.metadata) or Intent("")).end == 100, "and is announced, for the next run"

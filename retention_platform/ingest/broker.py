@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -116,3 +118,48 @@ def log_identity(settings: Settings, topics: tuple[str, ...] = TOPICS, *, timeou
         return identities
     except (KafkaException, TimeoutError, FutureTimeout) as error:
         raise broker_away(settings, error) from None
+
+
+class LogQuestion:
+    """Whether topics still are the logs they were, asked and perhaps not answered yet."""
+
+    def __init__(self, futures: Mapping[str, Future[Any]]) -> None:
+        self._futures = futures
+
+    @property
+    def answered(self) -> bool:
+        """Whether `changed` knows."""
+        return all(future.done() for future in self._futures.values())
+
+    def changed(self, known: Mapping[str, str]) -> set[str]:
+        """The topics whose log is another than the identity in ``known`` says. Raises KafkaException, if it was said
+        of none, where the broker could not tell of one.
+        """
+        changed = set()
+        failure: KafkaException | None = None
+        for topic, future in self._futures.items():
+            try:
+                topic_id = str(future.result(0).topic_id)
+            except KafkaException as error:
+                failure = error
+                continue
+            if topic_id != _NO_TOPIC_ID and not known[topic].endswith(f".{topic_id}"):
+                changed.add(topic)
+        if failure is not None and not changed:
+            raise failure
+        return changed
+
+
+class LogWatch:
+    """Asks a running broker again and again which logs its topics are, without ever waiting for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        # A log that was named for us is never another.
+        self._admin = None if settings.kafka_log_id else AdminClient({**settings.kafka_config(), "log_level": 0})
+
+    def ask(self, topics: Iterable[str], *, timeout: float = 5.0) -> LogQuestion:
+        """Ask now; what is answered was so at some time after this call. ``timeout`` in seconds."""
+        names = sorted(set(topics))
+        if self._admin is None or not names:
+            return LogQuestion({})
+        return LogQuestion(self._admin.describe_topics(TopicCollection(names), request_timeout=timeout))

@@ -13,16 +13,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from retention_platform.errors import ServiceError
 from retention_platform.ingest.batch import Batch, Intent, Limits, Start, encode_row, row_prefix, where_to_start
-from retention_platform.ingest.broker import TOPICS, broker_away, log_identity
+from retention_platform.ingest.broker import TOPICS, LogQuestion, LogWatch, broker_away, log_identity
 from retention_platform.ingest.metrics import Metrics
 from retention_platform.ingest.sink import ClickHouseSink, Refused, Sink
+from retention_platform.ingest.workers import Workers
 from retention_platform.settings import Settings
 
 log = logging.getLogger("retention.ingest")
@@ -33,6 +35,10 @@ Marks = frozenset[tuple[str, int, int, str]]
 
 #: After so long without an answer a commit is asked for again.
 COMMIT_SECONDS = 10.0
+#: How often it is asked whether a topic was made anew, while nothing is committed.
+LOG_SECONDS = 2.0
+#: How long a graceful stop waits for ClickHouse; what it has not taken by then is the next run's.
+STOP_SECONDS = 5.0
 #: How often a skipped offset is asked for again before it is believed to be gone.
 GAP_SEEKS = 3
 #: Batches inserted at the same time, of different partitions.
@@ -94,7 +100,10 @@ class Assigned:
 
 
 class Ingest:
-    """The loop over one consumer. ``run`` returns after `stop`, with everything read inserted and committed."""
+    """The loop over one consumer.
+
+    ``run`` returns after `stop`, with everything read inserted and committed, if ClickHouse takes it in time.
+    """
 
     def __init__(self, settings: Settings, sink: Sink, metrics: Metrics | None = None) -> None:
         self._settings = settings
@@ -104,6 +113,9 @@ class Ingest:
         self._log_ids: dict[str, str] = {}
         self._prefixes: dict[str, bytes] = {}
         self._ours: dict[Place, Assigned] = {}
+        self._watch = LogWatch(settings)
+        self._asked: LogQuestion | None = None
+        self._asked_at = 0.0
         self._stopping = threading.Event()
         self._broker_is_away = False
         self._clickhouse = Waiting()
@@ -138,7 +150,7 @@ class Ingest:
         )
         consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
-        with ThreadPoolExecutor(PARALLEL_INSERTS, "insert") as pool:
+        with Workers(PARALLEL_INSERTS, "insert") as pool:
             try:
                 self._loop(consumer, pool)
                 self._finish(consumer, pool)
@@ -149,7 +161,7 @@ class Ingest:
                 consumer.close()
                 log.info("stopped; %s messages stored", f"{self.stored:,}")
 
-    def _loop(self, consumer: Consumer, pool: ThreadPoolExecutor) -> None:
+    def _loop(self, consumer: Consumer, pool: Workers) -> None:
         most = min(self._limits.rows, 20_000)
         report_at, reported = time.monotonic() + 10, 0
         while not self._stopping.is_set():
@@ -158,18 +170,23 @@ class Ingest:
             now = time.monotonic()
             self._turn(consumer, pool, now, everything=False)
             self._hold_back(consumer)
+            self._look_at_logs(consumer, now)
             self._tell_lag(consumer, now)
             if now >= report_at:
                 if self.stored > reported:
                     log.info("%s messages stored", f"{self.stored:,}")
                 report_at, reported = now + 10, self.stored
 
-    def _finish(self, consumer: Consumer, pool: ThreadPoolExecutor) -> None:
+    def _finish(self, consumer: Consumer, pool: Workers) -> None:
         """Insert all that was read; what ClickHouse does not take now is left to the next run."""
+        deadline = time.monotonic() + STOP_SECONDS
         while True:
             self._turn(consumer, pool, time.monotonic(), everything=True)
             flying = [assigned for assigned in self._ours.values() if assigned.flying]
             if not flying:
+                return
+            if time.monotonic() >= deadline:
+                log.warning("ClickHouse has not answered for %.0f s; stopping: the next run repeats", STOP_SECONDS)
                 return
             # Nothing more is read, but the group must not take us for dead.
             consumer.pause(consumer.assignment())
@@ -191,8 +208,30 @@ class Ingest:
         return False
 
     def _know(self, log_ids: dict[str, str]) -> None:
-        self._log_ids = log_ids
-        self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in log_ids.items()}
+        self._log_ids.update(log_ids)
+        self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in self._log_ids.items()}
+
+    def _look_at_logs(self, consumer: Consumer, now: float) -> None:
+        """Notice a topic made anew of which nothing comes, because what we wait for is behind its end."""
+        if self._asked is None:
+            if now >= self._asked_at + LOG_SECONDS:
+                self._asked, self._asked_at = self._watch.ask(topic for topic, _ in self._ours), now
+        elif self._asked.answered:
+            asked, self._asked = self._asked, None
+            try:
+                changed = asked.changed(self._log_ids)
+            except KafkaException:
+                return  # a broker that is away is told of by what needs it
+            if changed:
+                self._leave_old_logs(consumer, changed)
+
+    def _leave_old_logs(self, consumer: Consumer, topics: set[str]) -> None:
+        """Begin anew with all partitions, as after a rebalance: what is being inserted is announced, and repeated."""
+        log.warning("%s was made anew; reading it from its beginning", " and ".join(sorted(topics)))
+        places = [TopicPartition(*place) for place in self._ours]
+        self._asked = None  # about logs that were ours until now
+        self._abandon(list(self._ours))
+        self._on_assign(consumer, places)
 
     def _take(self, consumer: Consumer, messages: Iterable[Message]) -> None:
         """Put messages into their partitions' batches, each in the order of its log and without a gap.
@@ -263,7 +302,7 @@ class Ingest:
 
     # -- storing
 
-    def _turn(self, consumer: Consumer, pool: ThreadPoolExecutor, now: float, *, everything: bool) -> None:
+    def _turn(self, consumer: Consumer, pool: Workers, now: float, *, everything: bool) -> None:
         """Commit what was inserted and what is inserted next, in one commit, and hand the next batches over.
 
         Until the commit is through nothing is inserted: its metadata is the intent that a crash is healed by. What is
@@ -300,7 +339,7 @@ class Ingest:
                 continue
             assigned.flying = batch
             # The log that it was read from: the next assignment may find another under this name.
-            assigned.done = pool.submit(self._insert, assigned, batch, self._log_ids[batch.topic])
+            assigned.done = pool.submit(partial(self._insert, assigned, batch, self._log_ids[batch.topic]))
 
     def _insert(self, assigned: Assigned, batch: Batch, log_id: str) -> bool:
         """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
@@ -370,15 +409,25 @@ class Ingest:
         """
         self._answers.clear()
         asked = _marks(places)
+        # Asked after all of the batch was read: if the log is the same now, all of it is of that log.
+        logs = self._watch.ask(place.topic for place in places)
         try:
             consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            failure: KafkaError = error.args[0]
-            return failure
+            return _kafka_error(error)
         deadline = time.monotonic() + COMMIT_SECONDS
         # An answer to an earlier commit, that came too late for it, is none to this one.
-        while asked not in self._answers and time.monotonic() < deadline:
+        while not (asked in self._answers and logs.answered) and time.monotonic() < deadline:
             self._take(consumer, consumer.consume(1000, timeout=0.005))
+        if not logs.answered:
+            return KafkaError(KafkaError._TIMED_OUT)
+        try:
+            changed = logs.changed(self._log_ids)
+        except KafkaException as error:
+            return _kafka_error(error)
+        if changed:
+            self._leave_old_logs(consumer, changed)
+            return None  # the marks are nobody's any more
         return self._answers.get(asked, KafkaError(KafkaError._TIMED_OUT))
 
     def _idle(self, consumer: Consumer, seconds: float) -> None:
@@ -411,7 +460,7 @@ class Ingest:
         while not self._stopping.is_set():
             try:
                 # Asked again each time: a topic may have been made anew while we ran.
-                self._know(log_identity(self._settings))
+                self._know(log_identity(self._settings, tuple({place.topic for place in partitions})))
                 starts = []
                 for place in consumer.committed(partitions, timeout=10):
                     if place.error is not None:
@@ -449,6 +498,12 @@ class Ingest:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._broker_is_away:
             self._broker_is_away = True
             log.warning("%s; waiting", broker_away(self._settings, KafkaException(error)))
+
+
+def _kafka_error(error: KafkaException) -> KafkaError:
+    """What librdkafka said."""
+    said: KafkaError = error.args[0]
+    return said
 
 
 def _marks(places: Iterable[TopicPartition]) -> Marks:

@@ -128,7 +128,11 @@ class _Told:
     def __enter__(self) -> Client:
         client: Client | None = getattr(self._threads, "client", None)
         if client is None:
-            client = self._threads.client = connect(self._settings, client_name="retention-ingest")
+            client = self._threads.client = connect(
+                self._settings,
+                answer_timeout=self._settings.ingest_answer_seconds,
+                client_name="retention-ingest",
+            )
         return client
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 AUTHENTICATION_FAILED = 516
 
 
-def connect(settings: Settings, *, timeout: float = 10.0, client_name: str = "retention") -> Client:
-    """A client of the configured server; ``timeout`` is for connecting, in seconds.
+def connect(
+    settings: Settings, *, timeout: float = 10.0, answer_timeout: int = 300, client_name: str = "retention"
+) -> Client:
+    """A client of the configured server.
+
+    ``timeout`` is for connecting, ``answer_timeout`` for how long the server may then be silent, both in seconds.
 
     Raises ServiceError, in one line, when the server is away or refuses the credentials.
     """
@@ -32,6 +36,7 @@ def connect(settings: Settings, *, timeout: float = 10.0, client_name: str = "re
             password=settings.clickhouse_password.get_secret_value(),
             secure=settings.clickhouse_secure,
             connect_timeout=timeout,
+            send_receive_timeout=answer_timeout,
             # Without a session of its own a client may be used from several threads.
             autogenerate_session_id=False,
             client_name=client_name,

@@ -6,10 +6,10 @@ says why, and the tests are skipped with that reason.
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import shutil
-import signal
 import subprocess
 import time
 import uuid
@@ -97,7 +97,10 @@ auto.create.topics.enable=false
 """,
             encoding="utf-8",
         )
-        self._java("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties)).wait(60)
+        # In one argument: an id may begin with a dash.
+        options = (f"--cluster-id={_cluster_id()}", f"--config={self._properties}")
+        formatted = self._java("kafka.tools.StorageTool", "format", *options).wait(60)
+        assert formatted == 0, (folder / "kafka.log").read_text()[-2000:]
 
     @property
     def address(self) -> str:
@@ -123,6 +126,21 @@ auto.create.topics.enable=false
         for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
             future.result(30)
 
+    def delete_topics(self, *names: str) -> None:
+        """Delete topics, and return when they are gone."""
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        for future in admin.delete_topics(list(names)).values():
+            future.result(30)
+        deadline = time.monotonic() + 60
+        while set(names) & set(admin.list_topics(timeout=10).topics):
+            assert time.monotonic() < deadline, "the topics do not go"
+            time.sleep(0.05)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End it as a power cut does."""
         assert self._process is not None
@@ -131,9 +149,8 @@ auto.create.topics.enable=false
 
     def stop(self) -> None:
         """End it; harmless when it is not running."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+        if self.runs:
+            self.kill()
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
         jars = str(_folder() / "lib" / "*")
@@ -143,6 +160,4 @@ auto.create.topics.enable=false
 
 
 def _cluster_id() -> str:
-    import base64
-
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -21,6 +21,8 @@ class Proxy:
         self.status = 0
         #: Connections are taken and nothing is ever answered on them.
         self.silent = False
+        #: The other side acts, and none of its answers comes through: connections stay open and still for ever.
+        self.mute = False
         #: Answers of the other side are swallowed and the connection is cut: so many from now on.
         self.swallow = 0
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -29,7 +31,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._closed = False
         #: How often each kind of misbehaviour met somebody.
-        self.swallowed = self.answered = self.ignored = 0
+        self.swallowed = self.answered = self.ignored = self.muted = 0
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -75,7 +77,13 @@ class Proxy:
 
     def _pump(self, source: socket.socket, to: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
+            still = False
             while data := source.recv(1 << 16):
+                if answers and self.mute:
+                    self.muted += 1
+                    still = True
+                if still:
+                    continue
                 if answers and self._swallows():
                     break
                 to.sendall(data)

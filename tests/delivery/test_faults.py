@@ -78,6 +78,38 @@ def marts_equal_the_oracle(place: World, events: list[dict[str, object]]) -> Non
         chain.client.close()
 
 
+def test_an_answer_that_never_comes_is_not_waited_for_for_ever(broker: str, tmp_path: Path) -> None:
+    with world.running(tmp_path, broker, 16) as place:
+        ingest = place.start_ingest(INGEST_ANSWER_SECONDS="1")
+        place.publish(500)
+        world.wait_until(place.caught_up, "the first events")
+        # Stored, and nobody hears of it; these connections stay open and still even when others answer again.
+        place.proxy.mute = True
+        place.publish(500)
+        world.wait_until(lambda: place.proxy.muted > 3, "answers not to come")
+        place.proxy.mute = False
+        world.wait_until(place.caught_up, "ingest to try again")
+        place.check()
+        assert ingest.terminate() == 0
+        assert "Traceback" not in place.log()
+
+
+def test_a_stop_while_an_answer_never_comes_leaves_the_batch_to_the_next_run(broker: str, tmp_path: Path) -> None:
+    with world.running(tmp_path, broker, 17) as place:
+        # Longer than the test waits for the process to end.
+        ingest = place.start_ingest(INGEST_ANSWER_SECONDS="1000")
+        place.publish(500)
+        world.wait_until(place.caught_up, "the first events")
+        place.proxy.mute = True
+        place.publish(500)
+        world.wait_until(lambda: place.proxy.muted > 0, "an answer not to come")
+        assert ingest.terminate() == 0
+        place.proxy.mute = False
+        place.settle()
+        place.check()
+        assert "Traceback" not in place.log()
+
+
 def test_an_owner_that_slept_through_a_rebalance_doubles_nothing(broker: str, tmp_path: Path) -> None:
     with world.running(tmp_path, broker, 11) as place:
         sleeper = place.start_ingest()

@@ -22,23 +22,51 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kafka, Proxy]]:
+def broker_and_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kafka, Proxy]]:
     """A broker that clients reach through a proxy only, as it advertises it."""
     reason = unavailable()
     if reason is not None:
         pytest.skip(reason)
     port = free_port()
     broker = Kafka(tmp_path_factory.mktemp("kafka") / "broker", advertised_port=port)
-    broker.start()
-    with Proxy(broker.port, port) as proxy:
-        yield broker, proxy
-    broker.stop()
+    try:
+        broker.start()
+        with Proxy(broker.port, port) as proxy:
+            yield broker, proxy
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def kafka(broker_and_proxy: tuple[Kafka, Proxy]) -> Iterator[tuple[Kafka, Proxy]]:
+    """The broker with our topics, empty; they are gone afterwards, however the test ended."""
+    broker, proxy = broker_and_proxy
+    broker.create_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
+    yield broker, proxy
+    proxy.refusing = False
+    if not broker.runs:
+        broker.start()
+    broker.delete_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
+
+
+def made_anew(broker: Kafka) -> None:
+    """Under the same names, so that offsets begin at 0 again."""
+    broker.delete_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
+    broker.create_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
+
+
+def assert_logs_are_stored_once(place: World, wanted: int) -> None:
+    """What was acknowledged in several logs under one name, each once, and nothing else, without FINAL."""
+    stored = place.ask("select toString(event_id) from raw.playback_events")
+    assert len(stored) == wanted, "more or less than was acknowledged"
+    assert {row[0] for row in stored} == place.acknowledged
+    rejected = place.ask("select JSONExtractString(payload, 'event_id') from raw.rejected_events")
+    assert sorted(row[0] for row in rejected) == sorted(place.refused_by_contract)
 
 
 @pytest.mark.parametrize("seed", range(max(ROUNDS, 1)))
 def test_faults_of_every_part_lose_and_double_nothing(kafka: tuple[Kafka, Proxy], tmp_path: Path, seed: int) -> None:
     broker, proxy = kafka
-    broker.create_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
 
     def the_broker_is_killed(place: World) -> None:
         broker.kill()
@@ -52,40 +80,49 @@ def test_faults_of_every_part_lose_and_double_nothing(kafka: tuple[Kafka, Proxy]
         proxy.refusing = False
 
     kinds = (*faults.ALL, the_broker_is_killed, the_broker_is_killed, the_broker_is_cut_off, the_broker_is_cut_off)
-    address = f"127.0.0.1:{proxy.port}"
     # The log's identity is the broker's own here.
-    with world.running(tmp_path, address, 100 + seed, log_id="") as place:
+    with world.running(tmp_path, f"127.0.0.1:{proxy.port}", 100 + seed, log_id="") as place:
         happened = suffer(place, 12, kinds)
         the_broker_is_killed(place)
         place.settle()
         assert len(place.check()) > 500, happened
         assert "Traceback" not in place.log(), happened
 
-    # Made anew under the same name, offsets begin at 0 again, and nothing is taken for what was there.
-    delete_topics(broker)
-    broker.create_topics(EVENTS_TOPIC, VIDEOS_TOPIC)
-    before = None
-    with world.running(
-        tmp_path / "again", address, 200 + seed, log_id="", clickhouse_folder=tmp_path / "clickhouse"
-    ) as place:
-        before = place.ask("select count() from raw.playback_events")[0][0]
-        place.start_ingest()
-        place.publish(400)
-        place.settle()
-        stored = place.ask("select count() from raw.playback_events")[0][0] - before
-        rejected = place.ask("select count() from raw.rejected_events")[0][0]
-        assert before > 500
-        assert stored == len(place.acknowledged)
-        assert rejected >= len(place.refused_by_contract)
-    delete_topics(broker)
+
+def test_a_topic_made_anew_between_two_runs_is_not_taken_for_the_old_one(
+    kafka: tuple[Kafka, Proxy], tmp_path: Path
+) -> None:
+    broker, proxy = kafka
+    with world.running(tmp_path, f"127.0.0.1:{proxy.port}", 200, log_id="") as place:
+        for count in (900, 400):
+            ingest = place.start_ingest()
+            place.publish(count)
+            world.wait_until(lambda: stored(place) == len(place.acknowledged), "all that was acknowledged")
+            assert ingest.terminate() == 0
+            made_anew(broker)
+        assert_logs_are_stored_once(place, len(place.acknowledged))
 
 
-def delete_topics(broker: Kafka) -> None:
-    from confluent_kafka.admin import AdminClient
+@pytest.mark.parametrize(("before", "after"), [(900, 300), (300, 900)], ids=["shorter", "longer"])
+def test_a_topic_made_anew_behind_a_running_ingest_is_read_from_its_beginning(
+    kafka: tuple[Kafka, Proxy], tmp_path: Path, before: int, after: int
+) -> None:
+    broker, proxy = kafka
+    with world.running(tmp_path, f"127.0.0.1:{proxy.port}", 201, log_id="") as place:
+        ingest = place.start_ingest()
+        place.publish(before)
+        world.wait_until(place.caught_up, "the first log to be stored")
+        # Too short for the group to notice, and it never sees that the topic was away: nothing is dealt anew.
+        ingest.freeze()
+        made_anew(broker)
+        place.publish(after)
+        ingest.thaw()
+        world.wait_until(lambda: stored(place) >= len(place.acknowledged), "the second log to be stored")
+        place.publish(100)
+        world.wait_until(lambda: stored(place) >= len(place.acknowledged), "what came later to be stored")
+        assert ingest.terminate() == 0
+        assert_logs_are_stored_once(place, len(place.acknowledged))
 
-    admin = AdminClient({"bootstrap.servers": f"{broker.address}", "log_level": 0})
-    for future in admin.delete_topics([EVENTS_TOPIC, VIDEOS_TOPIC]).values():
-        future.result(30)
-    world.wait_until(
-        lambda: not {EVENTS_TOPIC, VIDEOS_TOPIC} & set(admin.list_topics(timeout=10).topics), "the topics to be gone"
-    )
+
+def stored(place: World) -> int:
+    return int(place.ask("select count() from raw.playback_events")[0][0])

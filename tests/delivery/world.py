@@ -95,7 +95,8 @@ class World:
         self.clickhouse = Process(popen)
         wait_until(lambda: answers(f"http://127.0.0.1:{self.clickhouse_port}/ping"), "ClickHouse to answer")
 
-    def start_ingest(self) -> Process:
+    def start_ingest(self, **settings: str) -> Process:
+        """One more of the group; ``settings`` are environment variables of its own."""
         environment = {
             **os.environ,
             "RETENTION_HOME": str(self.folder),
@@ -106,6 +107,7 @@ class World:
             "INGEST_BATCH_SECONDS": "0.2",
             "INGEST_BATCH_ROWS": "300",
             "INGEST_DEDUPLICATE": str(self.deduplicate).lower(),
+            **settings,
         }
         with (self.folder / "ingest.log").open("ab") as log:
             popen = subprocess.Popen(
