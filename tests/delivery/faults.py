@@ -32,10 +32,15 @@ def ingest_freezes(world: World) -> None:
 
 def ingest_becomes_a_zombie(world: World) -> None:
     """Frozen until the group has given its partitions to another, then it goes on as if nothing had been."""
-    process = world.rng.choice([one for one in world.ingests if one.runs])
+    # The one that was started first is the likeliest to have partitions; alone, it surely has them.
+    process = next(one for one in world.ingests if one.runs)
+    reached = world.reached()
+    wait_until(lambda: world.reached_beyond(reached), "ingest to be under way")
     process.freeze()
+    ends = world.ends()
     world.start_ingest()
-    nap(world, 7, 9)
+    # What came after it froze, it cannot have read: others have stored it.
+    wait_until(lambda: world.reached_beyond(ends), "another ingest to own every partition")
     process.thaw()
     nap(world, 0.5, 1)
 

@@ -33,8 +33,8 @@ from tests.delivery.proxy import Proxy
 TOPIC = "playback_events"
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    """Wait for something that must come; fails with ``what`` it was."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
+    """Wait for something that must come, on a machine that may be busy; fails with ``what`` it was."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -218,6 +218,15 @@ class World:
     def reached(self) -> dict[int, int]:
         """The last offset stored, by partition."""
         return dict(self.ask("select partition, max(offset) from raw.playback_events group by partition"))
+
+    def reached_beyond(self, offsets: dict[int, int]) -> bool:
+        """Whether something behind these offsets is stored, in each of their partitions."""
+        reached = self.reached()
+        return all(reached.get(partition, -1) > offset for partition, offset in offsets.items())
+
+    def ends(self) -> dict[int, int]:
+        """One past the last offset of the log, by partition."""
+        return {place.partition: place.end for place in group_lag(self.settings) if place.topic == TOPIC}
 
     def log(self) -> str:
         file = self.folder / "ingest.log"
