@@ -13,13 +13,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
 from retention_platform.embedded import broker as embedded_broker
 from retention_platform.embedded import clickhouse as embedded_clickhouse
+from retention_platform.embedded.status import gather
 from retention_platform.embedded.up import free_port
 from retention_platform.ingest.broker import group_lag
+from retention_platform.ingest.metrics import Figures, read_figures
 from retention_platform.settings import Settings, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -64,6 +67,7 @@ class IngestProcess:
                     "KAFKA_GROUP": settings.kafka_group,
                     "INGEST_BATCH_SECONDS": "0.2",
                     "INGEST_BATCH_ROWS": "700",
+                    "INGEST_METRICS_PORT": str(settings.ingest_metrics_port),
                 },
             )
 
@@ -88,6 +92,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
             clickhouse_port=server.port,
             kafka_bootstrap_servers=address,
             kafka_log_id="test-log",
+            ingest_metrics_port=free_port(),
         )
         client = connect(chosen)
         migrate(client)
@@ -113,6 +118,10 @@ def stored(settings: Settings) -> list[str]:
     return [row[0] for row in rows]
 
 
+def figures(settings: Settings) -> Figures:
+    return read_figures(httpx.get(f"http://127.0.0.1:{settings.ingest_metrics_port}/metrics").text)
+
+
 def count(settings: Settings, sql: str) -> int:
     client = connect(settings)
     value = client.query(sql).result_rows[0][0]
@@ -128,7 +137,12 @@ def test_every_message_is_stored_once_or_rejected_once(settings: Settings, tmp_p
     producer.flush(10)
     with IngestProcess(settings, tmp_path / "ingest.log") as ingest:
         wait_until(lambda: caught_up(settings))
+        wait_until(lambda: figures(settings).rejects == malformed + 1)
+        told = next(part for part in gather(settings) if part.name == "ingest")
         assert ingest.stop() == 0, ingest.log.read_text()
+    assert told.up
+    assert told.detail.startswith("0 messages behind; ")
+    assert f" a batch, {malformed + 1} rejected, 0 retries; " in told.detail
     ids = stored(settings)
     assert len(ids) == len(good)
     assert set(ids) == good

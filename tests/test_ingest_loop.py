@@ -148,6 +148,9 @@ class Sink:
             offsets.append(offset)
         self.inserted.append((token, offsets))
 
+    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+        return 0
+
     def poison(self, rows: Sequence[bytes]) -> list[Fault]:
         raise AssertionError("nothing is wrong with these rows")
 

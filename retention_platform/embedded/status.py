@@ -14,6 +14,7 @@ from retention_platform.embedded.stack import Home
 from retention_platform.embedded.supervisor import Supervisor
 from retention_platform.errors import RetentionError
 from retention_platform.ingest.broker import group_lag
+from retention_platform.ingest.metrics import read_figures
 from retention_platform.settings import Settings
 from retention_platform.warehouse.client import connect, first_line
 
@@ -95,10 +96,20 @@ def _broker(settings: Settings) -> tuple[bool, str]:
 def _ingest(settings: Settings, processes: dict[str, dict[str, Any]]) -> tuple[bool, str]:
     behind = sum(place.lag for place in group_lag(settings, timeout=2.0))
     detail = f"{behind:,} messages behind"
+    if settings.ingest_metrics_port:
+        detail += f"; {_ingest_figures(settings)}"
     if "ingest" not in processes:
         return behind == 0, f"{detail}; runs elsewhere, if it does"
     running, words = _process("ingest", processes)
     return running, f"{detail}; {words}"
+
+
+def _ingest_figures(settings: Settings) -> str:
+    url = f"http://{settings.ingest_metrics_host}:{settings.ingest_metrics_port}/metrics"
+    try:
+        return str(read_figures(httpx.get(url, timeout=2).raise_for_status().text))
+    except httpx.HTTPError as error:
+        return f"no figures at {url} ({type(error).__name__})"
 
 
 def _clickhouse(settings: Settings) -> tuple[bool, str]:

@@ -180,6 +180,9 @@ class Stack:
             "DAGSTER_PORT": str(self.settings.dagster_port),
             "DOCS_PORT": str(self.settings.docs_port),
         }
+        if "ingest_metrics_port" not in self.settings.model_fields_set:
+            # Off where nobody asks; here `retention status` does.
+            values["INGEST_METRICS_PORT"] = str(free_port())
         if uses_own_broker(self.settings):
             values["KAFKA_BOOTSTRAP_SERVERS"] = self.home.broker_address.read_text(encoding="utf-8").strip()
             # The development broker knows no topic ids; it and all its topics are new at every start.
@@ -488,6 +491,9 @@ def what_next(settings: Settings, home: Home, seconds: float) -> Table:
     table.add_row("Docs", f"{docs}  every table and column, and what it is made of")
     table.add_row("ClickHouse", f"http://{settings.clickhouse_host}:{settings.clickhouse_port}  (user default)")
     table.add_row("Broker", f"{settings.kafka_bootstrap_servers}  (Kafka API)")
+    if settings.ingest_metrics_port:
+        metrics = f"http://{settings.ingest_metrics_host}:{settings.ingest_metrics_port}/metrics"
+        table.add_row("Ingest", f"{metrics}  (Prometheus)")
     table.add_row("State, logs", f"{home.path}")
     command = command_name()
     table.add_row("Try", f"{command} status")

@@ -8,6 +8,7 @@ While ClickHouse or the broker is away the loop waits, says so once, and goes on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -359,6 +360,7 @@ class Ingest:
             else:
                 self._clickhouse.over()
                 self._metrics.inserted(batch, time.perf_counter() - began)
+                self._count_rejects(batch, log_id)
                 return True
             self._metrics.retried()
             if self._stopping.wait(0):
@@ -366,6 +368,12 @@ class Ingest:
                 return False
             self._stopping.wait(self._clickhouse.pause(str(reason)))
         return not batch.rows
+
+    def _count_rejects(self, batch: Batch, log_id: str) -> None:
+        """ClickHouse parses, so it alone knows. Where it is gone again the figure is too low, no more."""
+        with contextlib.suppress(ServiceError):
+            place = (batch.topic, batch.partition, batch.start, batch.range_end)
+            self._metrics.rejected(batch.topic, self._sink.rejects(log_id, *place))
 
     def _quarantine(self, batch: Batch, token: str, error: Refused) -> bool:
         """Put the messages that ClickHouse cannot store among the rejected; False when none of them is at fault."""

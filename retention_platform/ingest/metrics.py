@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.parser import text_string_to_metric_families
 
 from retention_platform.errors import RetentionError
 from retention_platform.ingest.batch import Batch
 
+#: Of how many seconds the rate tells.
+RATE_SECONDS = 10.0
+
+
+class Rate:
+    """How many a second, over the last `RATE_SECONDS`. For use from several threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def add(self, count: int) -> None:
+        """So many now."""
+        with self._lock:
+            self._recent.append((self._clock(), count))
+            self._forget()
+
+    def __call__(self) -> float:
+        """Of now, a second."""
+        with self._lock:
+            self._forget()
+            return sum(count for _, count in self._recent) / RATE_SECONDS
+
+    def _forget(self) -> None:
+        while self._recent and self._recent[0][0] <= self._clock() - RATE_SECONDS:
+            self._recent.popleft()
+
 
 class Metrics:
-    """One process's figures."""
+    """One process's figures; ``clock`` in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
         self._messages = self._counter("retention_ingest_messages", "Messages stored or rejected.", "topic")
         self._bytes = self._counter("retention_ingest_bytes", "Bytes of those messages.", "topic")
         self._retries = self._counter("retention_ingest_retries", "Inserts that had to be tried again.")
         self._poison = self._counter("retention_ingest_poison", "Messages that parse and cannot be stored.")
+        self._rejects = self._counter("retention_ingest_rejects", "Messages put among the rejected.", "topic")
+        self._rate = Rate(clock)
+        Gauge(
+            "retention_ingest_messages_per_second",
+            f"Messages stored or rejected, a second, over the last {RATE_SECONDS:.0f} s.",
+            registry=self.registry,
+        ).set_function(self._rate)
         self._rows = Histogram(
             "retention_ingest_batch_rows",
             "Messages in a batch.",
@@ -50,6 +90,7 @@ class Metrics:
         self._messages.labels(batch.topic).inc(len(batch.rows))
         self._bytes.labels(batch.topic).inc(batch.size)
         self._offset.labels(batch.topic, str(batch.partition)).set(batch.range_end)
+        self._rate.add(len(batch.rows))
 
     def inserted(self, batch: Batch, seconds: float) -> None:
         """ClickHouse took a batch."""
@@ -63,6 +104,10 @@ class Metrics:
     def poisoned(self, messages: int) -> None:
         """So many messages were put aside."""
         self._poison.inc(messages)
+
+    def rejected(self, topic: str, messages: int) -> None:
+        """So many messages of a batch are among the rejected: not the contract, or poison."""
+        self._rejects.labels(topic).inc(messages)
 
     def behind(self, topic: str, partition: int, messages: int | None) -> None:
         """How far behind a partition is; None when it is another's now."""
@@ -93,3 +138,36 @@ class Metrics:
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(name, what, labels, registry=self.registry)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one process said on ``/metrics``, summed over topics."""
+
+    messages_per_second: float
+    batches: int
+    #: Messages in a batch, on average.
+    batch_rows: float
+    rejects: int
+    retries: int
+
+    def __str__(self) -> str:
+        batches = f"{self.batch_rows:,.0f} a batch, " if self.batches else ""
+        faults = f"{self.rejects:,} rejected, {self.retries:,} retries"
+        return f"{self.messages_per_second:,.0f} messages/s, {batches}{faults}"
+
+
+def read_figures(text: str) -> Figures:
+    """The figures in what ``/metrics`` answers; what is not there is 0. Raises ValueError where it is nothing such."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    batches = int(found["retention_ingest_batch_rows_count"])
+    return Figures(
+        found["retention_ingest_messages_per_second"],
+        batches,
+        found["retention_ingest_batch_rows_sum"] / max(batches, 1),
+        int(found["retention_ingest_rejects_total"]),
+        int(found["retention_ingest_retries_total"]),
+    )

@@ -64,6 +64,9 @@ class Sink(Protocol):
     def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
         """Store rows among the rejected, and nowhere else. Raises ServiceError when it may not have happened."""
 
+    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+        """How many of the offsets ``first`` to before ``end`` are among the rejected. Raises ServiceError."""
+
 
 class ClickHouseSink:
     """Inserts into raw.inbox; connects on first use and again after a failure. For use from several threads."""
@@ -113,6 +116,16 @@ class ClickHouseSink:
                     "and topic = {topic:String} and partition = {partition:Int32} and offset in {offsets:Array(Int64)}",
                     parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": offsets},
                 )
+
+    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+        """See `Sink`."""
+        with self._client() as client:
+            found = client.query(
+                "select count() from raw.rejected_events where topic = {topic:String} and log_id = {log:String} "
+                "and partition = {partition:Int32} and offset >= {first:Int64} and offset < {end:Int64}",
+                parameters={"topic": topic, "log": log_id, "partition": partition, "first": first, "end": end},
+            )
+            return int(found.result_rows[0][0])
 
     def _client(self) -> _Told:
         return _Told(self._settings, self._threads)

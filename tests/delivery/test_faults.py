@@ -47,6 +47,8 @@ def suffer(place: World, kinds: Sequence[faults.Fault]) -> list[str]:
             happened.append(fault.__name__)
             fault(place)
             faults.nap(place, 0.1, 0.8)
+        # However little came through while the broker was away, on however slow a machine.
+        world.wait_until(lambda: place.sent > 1500, "traffic")
     return happened
 
 

@@ -86,7 +86,7 @@ def test_faults_of_every_part_lose_and_double_nothing(kafka: tuple[Kafka, Proxy]
         happened = suffer(place, kinds)
         the_broker_is_killed(place)
         place.settle()
-        assert len(place.check()) > 500, happened
+        assert len(place.check()) > 1000, happened
         assert "Traceback" not in place.log(), happened
 
 
