@@ -46,19 +46,49 @@ GIGABYTE = 10**9
 PIECE = 1 << 20
 #: Seconds after which a connection is not used again: the server may be closing it.
 IDLE = 10
+#: How often memory is told while the crowd is at it.
+QUARTERS = 4
 #: Seconds between two looks at how much memory a process has.
 LOOK = 0.02
 
 
-def run(report: Report, size: float = 1.0, rounds: int = 5, clients: int = 200, seconds: float = 60) -> None:
+def run(report: Report, size: float = 1.0, rounds: int = 5, clients: int = 200, seconds: float = 120) -> None:
     """Measure; ``size`` is in gigabytes of Native data, ``seconds`` is how long the parallel clients go on."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engine = stack.enter_context(Engine.started(folder / "engine"))
         server = stack.enter_context(Server.started(folder / "server"))
+        _start(report, folder / "started", rounds)
         _latency(report, engine, server)
         _gigabyte(report, engine, server, folder, size, rounds)
         _parallel(report, server, clients, seconds)
+
+
+def _start(report: Report, folder: Path, rounds: int, rows: int = 10_000_000, parts: int = 500) -> None:
+    """From the start of its process to its first answer: nothing there yet, and a folder with data."""
+    taken: dict[str, list[float]] = {"of a new folder": [], f"of {rows:,} rows in {parts} parts": []}
+    new, full = taken.values()
+
+    def start(path: Path) -> float:
+        begin = time.perf_counter()
+        with Server.started(path) as server:
+            assert server.ask("value", "select 1") == "1"
+            return time.perf_counter() - begin
+
+    with Server.started(folder / "full") as server:
+        server.ask("run", TABLE.replace("order by id", f"partition by id % {parts} order by id"))
+        # In as many blocks as it takes; merges are to leave the parts as they are.
+        server.ask("run", FILL.format(rows=rows) + " settings max_partitions_per_insert_block = 0")
+        server.ask("run", "optimize table bench final")
+        shape = server.ask("value", "select sum(rows), count() from system.parts where active and table = 'bench'")
+        assert shape == f"{rows}\t{parts}", shape
+    for number in range(rounds):
+        new.append(start(folder / f"new {number}"))
+        full.append(start(folder / "full"))
+    report.table(
+        ("start to first answer, s", "median", "slowest"),
+        [(name, f"{statistics.median(found):.2f}", f"{max(found):.2f}") for name, found in taken.items()],
+    )
 
 
 def _latency(report: Report, engine: Engine, server: Server, rounds: int = 20, calls: int = 50) -> None:
@@ -161,13 +191,16 @@ def _work(process: psutil.Process) -> float:
 def _parallel(report: Report, server: Server, clients: int, seconds: float) -> None:
     """Clients that ask, sum and insert without a pause, each over a connection of its own."""
     server.ask("run", "create table crowd (client UInt32, n UInt32) engine = MergeTree order by client")
-    # What the crowd needs of threads and buffers is there after a while; growth is counted from then on.
+    # The engine has threads for as many statements as ever ran at once, each with memory of its own: for all clients,
+    # before growth is counted.
+    asyncio.run(_at_once(server.port, clients))
     asyncio.run(_crowd(server.port, clients, min(5.0, seconds)))
     server.ask("run", "truncate table crowd")
-    begin, looks = server.memory(), Looks(server.memory)
+    outcome, resident, looks = Outcome(), [server.memory()], Looks(server.memory)
     with looks:
-        outcome = asyncio.run(_crowd(server.port, clients, seconds))
-    end = server.memory()
+        for _ in range(QUARTERS):
+            asyncio.run(_crowd(server.port, clients, seconds / QUARTERS, outcome))
+            resident.append(server.memory())
     stored = int(server.ask("value", "select count() from crowd"))
     total = sum(outcome.done.values())
     report.table(
@@ -179,9 +212,11 @@ def _parallel(report: Report, server: Server, clients: int, seconds: float) -> N
             ("errors", f"{sum(outcome.errors.values()):,}"),
             ("median ms", f"{statistics.median(outcome.spent) * 1000:.0f}"),
             ("99 of 100 within, ms", f"{_quantile(outcome.spent, 0.99) * 1000:.0f}"),
-            ("resident memory at the begin, MB", f"{begin / 1e6:,.0f}"),
+            *(
+                (f"resident memory after {number * seconds / QUARTERS:.0f} s, MB", f"{found / 1e6:,.0f}")
+                for number, found in enumerate(resident)
+            ),
             ("highest, MB", f"{looks.highest / 1e6:,.0f}"),
-            ("at the end, MB", f"{end / 1e6:,.0f}"),
             ("rows acknowledged and stored", f"{outcome.rows:,} and {stored:,}"),
         ],
     )
@@ -199,8 +234,18 @@ class Outcome:
     rows: int = 0
 
 
-async def _crowd(port: int, clients: int, seconds: float) -> Outcome:
-    outcome = Outcome()
+async def _at_once(port: int, clients: int) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def one() -> None:
+            async with session.post(f"http://127.0.0.1:{port}/", data="select sleep(1)") as answer:
+                assert answer.status == 200, await answer.text()
+
+        await asyncio.gather(*(one() for _ in range(clients)))
+
+
+async def _crowd(port: int, clients: int, seconds: float, outcome: Outcome | None = None) -> Outcome:
+    outcome = outcome or Outcome()
     deadline = time.perf_counter() + seconds
     address = f"http://127.0.0.1:{port}/"
     inserted = 20

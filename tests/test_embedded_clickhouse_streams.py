@@ -289,6 +289,25 @@ def test_a_query_is_killed_by_the_id_that_its_client_gave_it(url: str) -> None:
     assert ask(url, "kill query where query_id = 'no such'").text == ""
 
 
+@pytest.mark.parametrize("size", [6, 5_000_000])
+def test_an_insert_whose_client_stalls_can_be_killed(url: str, database: str, size: int) -> None:
+    assert ask(url, f"create table {database}.t (a Int32) engine = MergeTree order by a").status_code == 200
+    query_id = uuid.uuid4().hex
+    address = httpx.URL(url)
+    head = urlencode({"query": f"insert into {database}.t format CSV", "query_id": query_id})
+    with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
+        # As long as is promised, it may go from the socket to the engine without being looked at; half of it comes.
+        connection.sendall(f"POST /?{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        connection.sendall(b"1\n" * (size // 4))
+        wait_for(lambda: runs(url, query_id))
+        killed = ask(url, "kill query where query_id = {id:String} sync format JSON", param_id=query_id)
+        assert [row["query_id"] for row in killed.json()["data"]] == [query_id]
+        answer = connection.recv(1 << 20)
+    assert b"\r\nx-clickhouse-exception-code: 394\r\n" in answer.lower()
+    assert not runs(url, query_id)
+    assert ask(url, f"select count() from {database}.t").text == "0\n"
+
+
 def test_the_id_of_a_query_is_what_its_client_gave_it_wherever_it_is_told(url: str) -> None:
     query_id = f"it's {uuid.uuid4().hex}"
     answer = ask(url, "select queryID(), query_id() as q, 'queryID()'", query_id=query_id, default_format="JSONCompact")

@@ -23,8 +23,8 @@ from chdb._chdb import query_class  # type: ignore[attr-defined]
 from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.definer import within_rights
-from retention_platform.embedded.clickhouse.errors import EngineError, refused
-from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, kill
+from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
+from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
 from retention_platform.embedded.clickhouse.pipes import Reader
 from retention_platform.embedded.clickhouse.session import Session, set_statement
 from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
@@ -349,7 +349,7 @@ class _NotBlockwiseError(Exception):
 
 
 def _cancelled() -> EngineError:
-    return refused("QUERY_WAS_CANCELLED", 394, "Query was cancelled.")
+    return refused("QUERY_WAS_CANCELLED", CANCELLED, "Query was cancelled.")
 
 
 def _refuse_impossible(shape: Shape, *, takes_data: bool) -> None:
@@ -423,6 +423,14 @@ class Engine:
         with self._control:
             try:
                 return bool(kill(self._first, statement, "TSV", {}).bytes())
+            except Exception as error:  # chDB raises RuntimeError and its own kinds alike
+                raise EngineError.of(error) from None
+
+    def is_killed(self, name: str) -> bool:
+        """Whether the statement of that id is killed, but waits for data before it can end."""
+        with self._control:
+            try:
+                return is_killed(self._first, name)
             except Exception as error:  # chDB raises RuntimeError and its own kinds alike
                 raise EngineError.of(error) from None
 

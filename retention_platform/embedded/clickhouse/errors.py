@@ -25,6 +25,10 @@ _STATUS = {
 }
 
 
+#: Code of a statement that was killed.
+CANCELLED = 394
+
+
 class EngineError(Exception):
     """An exception of the engine, or one in its manner, with its code."""
 

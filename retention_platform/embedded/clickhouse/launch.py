@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -12,8 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from retention_platform.errors import RetentionError
 
@@ -75,7 +74,10 @@ def running(path: Path, port: int = 0, password: str = "", **environment: str) -
 
 def _answers(port_file: Path) -> bool:
     try:
-        port = port_file.read_text(encoding="utf-8")
-        return httpx.get(f"http://127.0.0.1:{port}/ping", trust_env=False).is_success
-    except (OSError, httpx.TransportError):
+        port = int(port_file.read_text(encoding="utf-8"))
+        # No more of a client than this: the server's own process imports this module too, and is to start quickly.
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from retention_platform.embedded.clickhouse.sql import Shape, with_names
+from retention_platform.embedded.clickhouse.sql import Shape, quote, with_names
 
 #: The setting; else it only names the client towards other servers.
 ID = "chdb_client_name"
@@ -38,6 +38,12 @@ SETUP = (
 def in_query(statement: bytes) -> bytes:
     """A statement that reads, by the clients' ids."""
     return with_names(statement, _IN_QUERIES)
+
+
+def is_killed(connection: Any, name: str) -> bool:
+    """Whether the statement of that id is killed and has not ended yet. Raises what chDB raises."""
+    query = f"select count() from system.processes where is_cancelled and {_COLUMN} = {quote(name)}"
+    return bool(int(connection.query(query, "TSVRaw").bytes()))
 
 
 def kill(connection: Any, shape: Shape, output: str, parameters: dict[str, str]) -> Any:

@@ -7,6 +7,8 @@ each copied several times; `Wire.splice` has the kernel move a big one from the 
 
 from __future__ import annotations
 
+import asyncio
+
 import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -79,6 +81,10 @@ class Wire:
         inlet = Inlet(protocol.transport.get_extra_info("socket").fileno())
         try:
             self.left -= await inlet.move(pipe, self.left)
+        except asyncio.CancelledError:
+            # Nobody knows where the next head would begin: the answer is the last.
+            cycle.keep_alive = False
+            raise
         finally:
             inlet.close()
         if self.left:

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -24,7 +25,7 @@ from retention_platform.embedded.clickhouse.answer import Answer
 from retention_platform.embedded.clickhouse.blocks import BlockDecoder
 from retention_platform.embedded.clickhouse.codecs import Decoder, decoder
 from retention_platform.embedded.clickhouse.engine import Engine, Run, Statement, Table
-from retention_platform.embedded.clickhouse.errors import EngineError, refused
+from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
 from retention_platform.embedded.clickhouse.pipes import Reader, Writer
 from retention_platform.embedded.clickhouse.protocol import Wire, wire_of
 from retention_platform.embedded.clickhouse.request import Asked, asked_of
@@ -40,6 +41,9 @@ MAX_INSERT_TEXT = 256 * 1024
 MAX_QUERY_TEXT = 16 * 1024 * 1024
 #: Most values a form may have: the query, its parameters and settings.
 MAX_FORM_FIELDS = 10_000
+
+#: Seconds within which a statement that waits for data is found to be killed.
+KILLED_WITHIN = 0.5
 
 #: Where a server says whether it is well.
 HEALTH_PATHS = ("/ping", "/replicas_status")
@@ -116,7 +120,9 @@ class Server:
         try:
             await self._serve(request, incoming, answer)
         except EngineError as error:
-            await incoming.drain()
+            # Of what was killed the client may have stopped to send.
+            if error.code != CANCELLED:
+                await incoming.drain()
             if error.status >= 500:
                 _LOG.warning("query %s: %s", answer.query_id, _one_line(error))
             await answer.fail(error)
@@ -169,7 +175,7 @@ class Server:
             execution = loop.run_in_executor(self._queries, _execute, run, result, source)
             try:
                 if given.insert is not None and data is not None:
-                    await _feed(data, given, given.insert.data)
+                    await self._while_wanted(run, execution, _feed(data, given, given.insert.data))
                     data.close()
                 watch = asyncio.create_task(self._watch(incoming, run, result))
                 try:
@@ -187,6 +193,25 @@ class Server:
                 execution.exception()
         if asked.close_session and asked.session:
             self._engine.end_session(asked.session)
+
+    async def _while_wanted(self, run: Run, execution: asyncio.Future[None], feed: Coroutine[Any, Any, None]) -> None:
+        """Bring a statement its data, but no longer than until it is killed: it may wait for a client that stalls."""
+        feeding, loop = asyncio.ensure_future(feed), asyncio.get_running_loop()
+
+        async def killed() -> bool:
+            if execution.done():
+                error = execution.exception()
+                return isinstance(error, EngineError) and error.code == CANCELLED
+            return await loop.run_in_executor(self._helpers, self._engine.is_killed, run.id)
+
+        try:
+            while not (await asyncio.wait([feeding], timeout=KILLED_WITHIN))[0]:
+                if await killed():
+                    return
+            await feeding
+        finally:
+            feeding.cancel()
+            await asyncio.wait([feeding])
 
     async def _watch(self, incoming: _Incoming, run: Run, result: Reader) -> None:
         """Cancel the run when the client goes away."""
