@@ -82,12 +82,13 @@ def test_rejects_are_listed_with_place_reason_and_message_and_no_markup_of_their
     prefix = row_prefix("log", "playback_events")
     rows = b"".join(encode_row(prefix, 3, n, 1_760_000_000_000, b"", payload) for n, payload in enumerate(payloads))
     ClickHouseSink(empty_warehouse.settings).insert(rows, "token")
-    told = retention(empty_warehouse, "rejects", COLUMNS="160").stdout
-    assert "[bold]x[/bold]" in told
-    assert "\x1b[31m" not in told
-    assert "playback_events/3 @ 2" in told
-    assert "event_id: missing" in told
-    assert "3 rejected in all" in told
+    for columns in ("160", "80", "60"):
+        told = retention(empty_warehouse, "rejects", COLUMNS=columns).stdout
+        assert "[bold]x[/bold]" in told
+        assert "\x1b[31m" not in told
+        assert "playback_events/3 @ 2" in told
+        assert "event_id: missing" in told
+        assert "3 rejected in all" in told
 
 
 def test_sql_prints_a_table_or_the_format_that_is_asked_for(empty_warehouse: Warehouse) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
@@ -65,16 +64,12 @@ def rejects(
     if not total:
         console.print("nothing was rejected" if wanted == Filter() else "nothing rejected matches")
         return
-    rows = [_shown(reject) for reject in find(client, wanted, limit)]
-    shown = Table(box=None, pad_edge=False)
-    for column, title in enumerate(("rejected (UTC)", "place", "reason")):
-        # Whole, however narrow the terminal: it is the message that is cut.
-        shown.add_column(title, min_width=max(len(row[column]) for row in rows), overflow="fold")
-    shown.add_column("message", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        # Text, since square brackets in a message are no markup.
-        shown.add_row(*map(Text, row))
-    console.print(shown)
+    for reject in find(client, wanted, limit):
+        when, place, beginning = _shown(reject)
+        # Text, since square brackets in a message are no markup. On lines of their own, and only the message is cut:
+        # all of the others are told, however narrow the terminal.
+        console.print(Text(f"{when}  {place}  {reject.reason}"))
+        console.print(Text(f"  {beginning}", "dim", no_wrap=True, overflow="ellipsis"))
     console.print(f"{total:,} rejected in all" if wanted == Filter() else f"{total:,} rejected that match")
 
 
@@ -160,11 +155,11 @@ def moment(text: str, now: datetime | None = None) -> datetime | None:
     return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
 
 
-def _shown(reject: Reject) -> tuple[str, str, str, str]:
+def _shown(reject: Reject) -> tuple[str, str, str]:
+    """When in UTC, where in the log, and how the message begins."""
     beginning = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", reject.payload[:400].decode("utf-8", "replace"))
     return (
         f"{reject.rejected_at:%m-%d %H:%M:%S}",
         f"{reject.topic}/{reject.partition} @ {reject.offset}",
-        reject.reason,
         beginning[:200],
     )
