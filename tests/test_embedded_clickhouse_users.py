@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from retention_platform.embedded.clickhouse import running
+from retention_platform.embedded.clickhouse.request import asked_of
+from retention_platform.embedded.clickhouse.users import BI_LIMITS, users_of
 
 # One client: each new one reads all of the machine's certificates.
 HTTP = httpx.Client(timeout=60)
@@ -271,3 +273,24 @@ def test_a_dictionary_of_a_table_here_is_read_with_its_maker_s_password(url: str
     assert ask(url, owner, made + source).status_code == 200
     assert ask(url, owner, "select dictGet('marts.d', 'b', 2)").text == "two\n"
     assert ask(url, owner, "drop dictionary marts.d").status_code == 200
+
+
+def test_a_query_of_bi_takes_no_more_than_its_limits(url: str) -> None:
+    def limits(name: str, **wanted: str) -> dict[str, str]:
+        found = asked_of(users_of({})[name], "POST", wanted, {}).settings
+        return {setting: found[setting] for setting in BI_LIMITS if setting in found}
+
+    theirs = {name: str(limit) for name, limit in BI_LIMITS.items()}
+    assert limits("bi") == theirs and limits("default") == limits("api") == {}
+    for beyond in ("0", "-1", "1e300", "inf", "nan", "18446744073709551615"):
+        assert limits("bi", **dict.fromkeys(BI_LIMITS, beyond)) == theirs
+    assert limits("bi", **dict.fromkeys(BI_LIMITS, "7")) == dict.fromkeys(BI_LIMITS, "7")
+    for clause in (f"{name} = {limit + 1}" for name, limit in BI_LIMITS.items()):
+        assert code(ask(url, BI, f"select a from marts.t settings {clause}")) == "164"
+        assert code(ask(url, BI, f"set {clause}", session_id="mine")) == "164"
+    assert ask(url, BI, "select getSetting('max_execution_time')").text == f"{BI_LIMITS['max_execution_time']}\n"
+    endless = "select sum(cityHash64(number)) from numbers(100000000000)"
+    greedy = "select length(groupArray(number)) from numbers(20000000)"
+    for inner in ("", " settings max_execution_time = 0, max_memory_usage = 0"):
+        assert code(ask(url, BI, f"select * from ({endless}{inner})", max_execution_time="1")) == "159"
+        assert code(ask(url, BI, f"select * from ({greedy}{inner})", max_memory_usage="50000000")) == "241"

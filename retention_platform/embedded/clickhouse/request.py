@@ -84,6 +84,7 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
             raise refused("READONLY", 164, f"Cannot modify '{name}' setting in readonly mode.")
     # A GET may not write; 2 is the server's level for it, which leaves other settings changeable.
     level = settings.pop("readonly", "0")
+    settings = user.within_limits(settings)
     if not user.may_write:
         level = "1"
     elif level == "0" and method != "POST":

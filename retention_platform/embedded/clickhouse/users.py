@@ -1,7 +1,8 @@
 """Who may ask: the users of the embedded server, and how a request says who it comes from.
 
 Three users, named as the deployed server's: ``default`` may do all, ``api`` and ``bi`` may read, ``bi`` only the
-databases given to it. What reading means is enforced in `engine` and `definer`.
+databases given to it, and no query of its may take more than so much time and memory. What reading means is enforced in
+`engine` and `definer`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from retention_platform.embedded.clickhouse.errors import refused
 
 #: The databases that ``bi`` may read.
 BI_DATABASES = ("marts",)
+#: What one query of ``bi`` may take: seconds and bytes. As in deploy/clickhouse/users.d/retention.xml.
+BI_LIMITS = {"max_execution_time": 60, "max_memory_usage": 2 * 1024**3}
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class User:
     may_write: bool = False
     #: The only databases to read; None for all.
     databases: tuple[str, ...] | None = None
+    #: The most that a request may set these settings to, and what they are when it does not.
+    limits: Mapping[str, int] = field(default_factory=dict)
     #: Of who was made by SQL: `digest_of` the password, in place of it.
     digest: str = ""
     salt: str = ""
@@ -36,10 +41,22 @@ class User:
         """The engine's user with the same rights."""
         return self.name if self.databases else NOBODY
 
+    def within_limits(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """The settings with those that are limited held to it. 0 means no limit to the engine, so here the limit."""
+        return {**settings, **{name: _at_most(limit, settings.get(name, "0")) for name, limit in self.limits.items()}}
+
     def accepts(self, password: str) -> bool:
         """Whether that is the password; compared so that the time taken tells nothing."""
         expected, given = (self.digest, digest_of(password, self.salt)) if self.digest else (self.password, password)
         return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _at_most(limit: int, wanted: str) -> str:
+    try:
+        return wanted if 0 < float(wanted) <= limit else str(limit)
+    except ValueError:
+        # Not a number: the engine says so.
+        return wanted
 
 
 #: The engine's user without any rights.
@@ -56,10 +73,10 @@ def users_of(environment: Mapping[str, str]) -> dict[str, User]:
     """
     password = environment.get("CLICKHOUSE_PASSWORD", "")
     users = [User("default", password, may_write=True)]
-    for name, databases in (("api", None), ("bi", BI_DATABASES)):
-        own = environment.get(f"CLICKHOUSE_{name.upper()}_PASSWORD", "")
+    for reader in (User("api", ""), User("bi", "", databases=BI_DATABASES, limits=BI_LIMITS)):
+        own = environment.get(f"CLICKHOUSE_{reader.name.upper()}_PASSWORD", "")
         if own or not password:
-            users.append(User(name, own, databases=databases))
+            users.append(replace(reader, password=own))
     return {user.name: user for user in users}
 
 
