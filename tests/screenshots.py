@@ -22,8 +22,8 @@ from tests.browser import Page, browser, found
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PORTS = ("CLICKHOUSE_PORT", "API_PORT", "DASHBOARD_PORT", "DAGSTER_PORT", "DOCS_PORT")
-#: Sessions of invented history, and how many invented viewers watch at once meanwhile.
-SESSIONS, VIEWERS = 12_000, "30..40"
+#: More invented viewers than by default, so that there is something to be seen.
+OPTIONS = ("--sessions", "12000", "--viewers", "30..40")
 WIDTH, HEIGHT = 1280, 900
 #: A video of the simulator's whose viewers leave at certain points.
 TITLE = "Sourdough for beginners"
@@ -48,15 +48,14 @@ class Stack:
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """A stack with history and with viewers who watch now, gone when the block ends."""
+def stack(*options: str) -> Iterator[Stack]:
+    """What `retention up` starts with these options, gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="retention-", ignore_cleanup_errors=True) as home:
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         environment = os.environ | ports | {"RETENTION_HOME": home}
         command = [str(Path(sys.executable).with_name("retention"))]
-        wanted = ["--detach", "--sessions", str(SESSIONS), "--viewers", VIEWERS]
         try:
-            subprocess.run([*command, "up", *wanted], env=environment, check=True)
+            subprocess.run([*command, "up", "--detach", *options], env=environment, check=True)
             yield Stack(ports)
         finally:
             subprocess.run([*command, "down"], env=environment, check=False)
@@ -77,7 +76,7 @@ def main() -> None:
     if executable is None:
         sys.exit("error: there is no Chromium or Chrome on this machine: install chromium")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with stack() as running, browser(executable) as page:
+    with stack(*OPTIONS) as running, browser(executable) as page:
         page.size(WIDTH, HEIGHT)
         began = time.monotonic()
         dbt_docs(page, running)

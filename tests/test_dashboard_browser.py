@@ -161,7 +161,7 @@ def test_a_video_is_found_read_narrowed_compared_analyzed_and_downloaded(
     page.see("Analyze now")
     page.wait_idle()
     page.click("Analyze now")
-    page.see("rules, without a language model")
+    page.see("no language model")
     page.wait_idle()
 
     page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))

@@ -172,9 +172,29 @@ def test_what_cannot_be_shown_is_told(fake: FakeApi, video: str, told: str) -> N
     assert told in words(run(_video, video=video))
 
 
+def section(page: AppTest) -> Any:
+    """The buttons that open the further sections."""
+    return next(widget for widget in page.get("button_group") if widget.key == "section")
+
+
+def test_segments_are_asked_for_when_they_are_opened_and_drawn_side_by_side(fake: FakeApi) -> None:
+    page = run(_video, video="a", first_day="2026-03-02", last_day="2026-03-03")
+    before = len(fake.asked("/video/a/retention_curve"))
+    good(section(page).set_value("Segments").run())
+    curves = [dict(request.url.params) for request in fake.asked("/video/a/retention_curve")[before:]]
+    drawn = {asked["device_type"] for asked in curves if "device_type" in asked}
+    assert len(drawn) > 1 and {asked["first_day"] for asked in curves} == {"2026-03-02"}
+    assert "Each curve is of its segment's own views." in words(page)
+
+
+def test_a_link_to_a_comparison_opens_it(fake: FakeApi) -> None:
+    page = run(_video, **{"video": "a", "with": "b"})
+    assert fake.asked("/compare")[-1].url.params.get_list("video_id") == ["a", "b"] and section(page).value == "Compare"
+
+
 def test_videos_are_compared_on_one_axis(fake: FakeApi) -> None:
     page = run(_video, video="a")
-    good(page.get("button_group")[-2].set_value("Compare").run())
+    good(section(page).set_value("Compare").run())
     good(page.multiselect(key="compared with a").set_value(["b", "c"]).run())
     assert fake.asked("/compare")[-1].url.params.get_list("video_id") == ["a", "b", "c"]
     assert address(page, "with") == ["b", "c"]
@@ -183,7 +203,7 @@ def test_videos_are_compared_on_one_axis(fake: FakeApi) -> None:
 
 def test_an_analysis_is_asked_for_and_shown_as_text(fake: FakeApi) -> None:
     page = run(_video, video="a")
-    good(page.get("button_group")[-2].set_value("Analyze with AI").run())
+    good(section(page).set_value("Analyze with AI").run())
     assert "This API has no analyses" in words(page)
     by_rules = insights_of(troubled_facts())
     made = by_rules.model_copy(update={"analysis": changed(by_rules.analysis, headline=NASTY)})

@@ -147,6 +147,8 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
         Program(
             "dagster-code",
             (
+                # Runs are its children. Who looks at a page meanwhile does not wait for them.
+                *("nice", "-n", "10"),
                 *python,
                 "dagster",
                 *("api", "grpc", "--module-name", "retention_platform.definitions"),

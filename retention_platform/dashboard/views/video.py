@@ -190,11 +190,14 @@ def _more(chosen: Selection, segments: list[Segment]) -> Selection:
         "Downloads": lambda: _downloads(chosen),
     }
     st.divider()
-    picked = st.segmented_control(
-        "More about this video", list(sections), default="Segments", required=True, key="section"
-    )
+    # None is open at first: each asks the API for as much as all above it, and the curve would come that much later.
+    opened = "Compare" if chosen.compared else None
+    picked = st.segmented_control("More about this video", list(sections), default=opened, key="section")
+    if picked is None:
+        st.caption("Segments side by side, other videos, days, why it may be so, and files to take along.")
+        return chosen
     with told():
-        return sections[picked or "Segments"]() or chosen
+        return sections[picked]() or chosen
     return chosen
 
 
