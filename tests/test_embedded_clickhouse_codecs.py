@@ -169,3 +169,66 @@ def test_a_block_that_is_not_of_the_columns_stays_as_it_is() -> None:
 
 def test_the_info_of_a_block_is_the_server_s() -> None:
     assert native.with_info(b"block").hex() == "010002ffffffff00" + b"block".hex()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "toUInt8(number)",
+        "number % 3 = 0",
+        "toInt256(number)",
+        "toDate32('2026-01-02')",
+        "toDateTime('2026-01-02 03:04:05', 'UTC')",
+        "toDateTime64('2026-01-02 03:04:05.678', 3, 'UTC')",
+        "toDecimal32(number, 2)",
+        "toDecimal256(number, 20)",
+        "generateUUIDv4()",
+        "toIPv6('::1')",
+        "toFixedString('abc', 5)",
+        "repeat('é', number * 40)",
+        "if(number % 2 = 0, null, toString(number))",
+        "null",
+        "range(number)",
+        "arrayMap(i -> range(i), range(number % 20))",
+        "arrayMap(i -> if(i % 2 = 0, null, toString(i)), range(number))",
+        "(number, toString(number), [number])",
+        "cast((1, 'a'), 'Tuple(`a, b` UInt8, c String)')",
+        "tuple()",
+        "map('a', number, toString(number), 2)",
+        "toLowCardinality(toString(number % 2))",
+        "cast(if(number % 2 = 0, null, 'x'), 'LowCardinality(Nullable(String))')",
+        "arrayMap(i -> toLowCardinality(toString(i)), range(number))",
+        "map(toLowCardinality('k'), (toLowCardinality(toString(number)), number))",
+        "cast([(1, 'a')], 'Nested(x UInt8, y String)')",
+        "cast('b', $$Enum8('a, (' = 1, 'b' = 2)$$)",
+        "toIntervalDay(number)",
+        "toFloat64(number) / 0",
+    ],
+)
+@pytest.mark.parametrize("rows", [0, 1, 700])
+def test_clients_of_later_revisions_are_told_how_columns_are_serialized(
+    clickhouse_port: int, expression: str, rows: int
+) -> None:
+    sign = b"\x0bsignpostabc"
+    sql = f"select {expression} as x, toString(number) as signpostabc, {expression} as y from numbers({rows})"
+    sql = sql.replace("generateUUIDv4()", "toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0')")
+
+    def asked(revision: int) -> bytes:
+        parameters = {"default_format": "Native", "client_protocol_version": str(revision)}
+        return httpx.post(f"http://127.0.0.1:{clickhouse_port}", params=parameters, content=sql).content
+
+    plain, told = asked(54453), asked(54460)
+    if not plain:
+        assert not told and not rows
+        return
+    # The type's text follows each name; behind the type there is one byte more.
+    assert plain.count(sign) == 1, "the oracle finds columns by their names"
+    first, second = plain.split(sign)
+    kind = first[first.index(b"\x01x") + 2 :][: first[first.index(b"\x01x") + 2] + 1]
+    head = first.index(b"\x01x" + kind) + 2 + len(kind)
+    last = second.rindex(b"\x01y" + kind) + 2 + len(kind)
+    text = len(b"\x06String")
+    wanted = (
+        first[:head] + b"\0" + first[head:] + sign + second[:text] + b"\0" + second[text:last] + b"\0" + second[last:]
+    )
+    assert told == wanted

@@ -108,7 +108,8 @@ def _refuse_forbidden(tree: list[tuple[int, str, str]], user: User) -> None:
             # What has a database before its name is a view with parameters; grants cover it as any view.
             if kind == "Function" and is_table and not table and name.lower() not in _TABLE_FUNCTIONS:
                 raise _denied(f"the table function {name}")
-            if kind.endswith("Identifier") and owner.lower() == "system" and table not in _SYSTEM_TABLES:
+            # A column's name may have its table's before it.
+            if kind.endswith("Identifier") and owner.lower() == "system" and table.split(".")[0] not in _SYSTEM_TABLES:
                 raise _denied(f"SELECT ON {name}")
         before = node
 

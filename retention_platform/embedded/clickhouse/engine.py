@@ -317,6 +317,8 @@ class Run:
             if self._columns is None:
                 self._columns = self._describe(shape)
             block = native.with_zones(block, self._columns)
+        if self._revision >= native.WITH_SERIALIZATIONS:
+            block = native.with_serializations(block)
         return native.with_info(block)
 
     def _describe(self, shape: Shape) -> list[tuple[str, str]]:

@@ -1,15 +1,18 @@
 """Blocks of the format Native as a client of a given protocol revision expects them.
 
-The engine writes them for revision 0: without the info before each block, and ``DateTime('zone')`` without its zone.
-Drivers that know of revisions ask for one by ``client_protocol_version``, to learn the zones.
+The engine writes them for revision 0: without the info before each block, ``DateTime('zone')`` without its zone, and
+columns without a word on how they are serialized. Drivers that know of revisions ask for one by
+``client_protocol_version``: clickhouse-connect to learn the zones, clickhouse-go because it takes no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from retention_platform.embedded.clickhouse import native_types
+
 #: From which revision a block has its info, and its moments their zone; and from which it has what is not made here.
-WITH_INFO, WITH_ZONES, TOO_NEW = 1, 54337, 54454
+WITH_INFO, WITH_ZONES, WITH_SERIALIZATIONS, TOO_NEW = 1, 54337, 54454, 54465
 
 #: Field 1, not overflows; field 2, no bucket (-1); end.
 _INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
@@ -32,8 +35,8 @@ def with_zones(block: bytes, columns: Sequence[tuple[str, str]]) -> bytes:
 
     Each such column is found by its name and type, and by what must follow it: the next column, or the end.
     """
-    count, at = _number(block, 0)
-    rows, at = _number(block, at)
+    count, at = native_types.number(block, 0)
+    rows, at = native_types.number(block, at)
     if count != len(columns):
         return block
     heads = [_text(name.encode("utf-8", "surrogateescape")) for name, _ in columns]
@@ -49,6 +52,32 @@ def with_zones(block: bytes, columns: Sequence[tuple[str, str]]) -> bytes:
         pieces += [block[done:start], heads[index] + _text(kind.encode())]
         done = at = start + len(short)
     return b"".join([*pieces, block[done:]])
+
+
+def with_serializations(block: bytes) -> bytes:
+    """A block that says of each column, behind its type, that it is serialized in the usual way; for which the columns
+    are walked through. As it was when it has a column of a type that nothing is known of here.
+    """
+    pieces, done = [], 0
+    count, at = native_types.number(block, 0)
+    rows, at = native_types.number(block, at)
+    try:
+        for _ in range(count):
+            _, at = _string(block, at)
+            kind, at = _string(block, at)
+            pieces += [block[done:at], b"\0"]
+            done = at
+            if rows:
+                at = native_types.end(block, at, native_types.parsed(kind), rows)
+    except native_types.UnknownTypeError:
+        return block
+    return b"".join([*pieces, block[done:]])
+
+
+def _string(block: bytes, at: int) -> tuple[str, int]:
+    """A text, and where it ends."""
+    length, at = native_types.number(block, at)
+    return block[at : at + length].decode("utf-8", "surrogateescape"), at + length
 
 
 def _find(block: bytes, head: bytes, at: int, size: int, following: bytes | None) -> int:
@@ -70,14 +99,3 @@ def _text(value: bytes) -> bytes:
         length >>= 7
     size.append(length)
     return bytes(size) + value
-
-
-def _number(block: bytes, at: int) -> tuple[int, int]:
-    """A variable-length number, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = block[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at

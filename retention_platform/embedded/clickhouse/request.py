@@ -38,6 +38,8 @@ _FOR_READERS = _ANSWERING | {
     *("output_format_json_quote_64bit_integers", "output_format_json_quote_denormals", "readonly", "log_comment"),
     *("output_format_arrow_string_as_string", "output_format_parquet_string_as_string", "use_query_cache"),
     *("output_format_arrow_compression_method", "output_format_json_named_tuples_as_objects"),
+    # Of inserts, which a reader makes none of: the JDBC driver sets them with each statement.
+    *("async_insert", "wait_for_async_insert"),
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
