@@ -139,7 +139,12 @@ def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size
         ]
         for name, side, *order in orders if number % 2 else orders[::-1]:
             measure(name, side, *order)
-    inserts: list[tuple[str, Engine | Server]] = [("insert, engine", engine), ("insert, server", server)]
+    # The engine twice: how far it is from itself tells what a difference of the server's is worth.
+    inserts: list[tuple[str, Engine | Server]] = [
+        ("insert, engine", engine),
+        ("insert, server", server),
+        ("insert, engine, again", engine),
+    ]
     for number in range(rounds + 1):
         for name, side in inserts if number % 2 else inserts[::-1]:
             side.ask("run", "truncate table bench")
@@ -173,6 +178,8 @@ def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size
         ("result, server", "result, engine, carried to another process"),
         ("result, server", "result, engine, block by block"),
         ("insert, server", "insert, engine"),
+        ("insert, server", "insert, engine, again"),
+        ("insert, engine, again", "insert, engine"),
     ):
         # Rounds are compared with themselves: what else runs on the machine slows both sides of one.
         pairs = list(zip(kept[name], kept[against], strict=True))
