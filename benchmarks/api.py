@@ -35,7 +35,7 @@ def run(report: Report) -> None:
     )
     with Bench.started(INTERVALS, DAYS) as bench:
         bench.fill(report, "API")
-        bench.dbt.build(full=True, marts=("retention_curve", "engagement_summary", "videos"))
+        bench.dbt.build(full=True, select=("+retention_curve", "+engagement_summary", "+videos"))
         videos = [
             row[0] for row in bench.client.query("select distinct video_id from marts.retention_curve").result_rows
         ]

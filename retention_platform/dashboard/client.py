@@ -31,6 +31,8 @@ from retention_platform.errors import ServiceError
 SECONDS, ANALYSIS_SECONDS = 20.0, 120.0
 #: Answers that are kept, and how long one is believed without asking.
 KEEP_ANSWERS, BELIEVE_SECONDS = 256, 1.0
+#: The same of which videos and segments there are: everything else waits for them, and they hardly change.
+BELIEVE_NAMES_SECONDS = 30.0
 #: Points of a curve: more than a screen has columns, and every second of videos of up to half an hour.
 CURVE_POINTS, SEGMENT_POINTS = 2000, 300
 
@@ -55,13 +57,14 @@ class ApiProblem(ServiceError):
 
 
 class Facts(NamedTuple):
-    """What a video's page begins with: the first two of the chosen views, the others of all."""
+    """What a video's page begins with: the first two of the chosen views, the next three of all."""
 
     summary: EngagementSummary
     curve: RetentionCurve
     typical: Typical
     dropoffs: SignificantDropoffs
     moments: KeyMoments
+    health: Health
 
 
 class Api:
@@ -87,8 +90,8 @@ class Api:
         return self._get(Overview, "/overview", asked)
 
     def videos(self, search: str = "", limit: int = 500) -> VideoList:
-        """The most viewed videos, for pickers."""
-        return self._get(VideoList, "/videos", {"search": search, "limit": limit})
+        """The most viewed videos, for pickers; up to half a minute old."""
+        return self._get(VideoList, "/videos", {"search": search, "limit": limit}, believe=BELIEVE_NAMES_SECONDS)
 
     def compare(self, video_ids: Sequence[str]) -> Comparison:
         """Curves of several videos on one relative axis."""
@@ -113,6 +116,7 @@ class Api:
             lambda: self.typical(video_id),
             lambda: self.dropoffs(video_id),
             lambda: self.moments(video_id),
+            self.health,
         ]
         return Facts._make(_at_once(lambda call: call(), calls))
 
@@ -142,8 +146,9 @@ class Api:
         return self._get(EngagementDaily, _of(Selection(video_id), "engagement_daily"))
 
     def segments(self, video_id: str) -> EngagementBySegment:
-        """The figures of each segment."""
-        return self._get(EngagementBySegment, _of(Selection(video_id), "engagement_by_segment"))
+        """The figures of each segment, up to half a minute old."""
+        path = _of(Selection(video_id), "engagement_by_segment")
+        return self._get(EngagementBySegment, path, believe=BELIEVE_NAMES_SECONDS)
 
     def insights(self, video_id: str, *, fresh: bool) -> VideoInsights:
         """The newest analysis that is kept, or a fresh one, which may take a minute."""
@@ -196,10 +201,11 @@ class Api:
         *,
         seconds: float = SECONDS,
         also: tuple[int, ...] = (),
+        believe: float = BELIEVE_SECONDS,
     ) -> Model:
         request = self._client.build_request("GET", path, params=asked or {}, timeout=seconds)
         address = str(request.url)
-        tag, known = self._known(address)
+        tag, known = self._known(address, believe)
         if known is not None and not tag:
             return known  # type: ignore[return-value]
         answer = self._send(path, asked, seconds=seconds, also=also, tag=tag)
@@ -239,11 +245,11 @@ class Api:
             return answer
         raise _problem(answer)
 
-    def _known(self, address: str) -> tuple[str, BaseModel | None]:
-        """The answer that is kept, with its tag when the API has to be asked whether it still holds."""
+    def _known(self, address: str, believe: float) -> tuple[str, BaseModel | None]:
+        """The answer that is kept; with its tag when after ``believe`` s the API has to be asked if it still holds."""
         with self._lock:
             tag, kept_at, found = self._kept.get(address, ("", 0.0, None))
-        if found is not None and time.monotonic() - kept_at <= BELIEVE_SECONDS:
+        if found is not None and time.monotonic() - kept_at <= believe:
             return "", found
         return tag, found if tag else None
 
@@ -259,7 +265,7 @@ class Api:
 
 def _at_once(ask: Callable[[Asked], Found], questions: Iterable[Asked]) -> list[Found]:
     """The answers in the order of the questions; raises what the first that failed raises."""
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(6) as pool:
         return list(pool.map(ask, questions))
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 import streamlit as st
 
+from retention_platform.api.models.service import Health
 from retention_platform.dashboard import sentences, theme
 from retention_platform.dashboard.client import Api, ApiAway, ApiProblem
 from retention_platform.dashboard.theme import Palette
@@ -82,9 +83,9 @@ def _look() -> None:
         st.rerun()
 
 
-def freshness() -> None:
+def freshness(health: Health) -> None:
     """How fresh the figures are, in one line; a warning when they are stale."""
-    text, alarming = sentences.freshness(api().health())
+    text, alarming = sentences.freshness(health)
     if alarming:
         st.warning(text, icon=":material/history:")
     else:

@@ -31,7 +31,7 @@ def show() -> None:
     sort, direction = ORDERS[order]
     found = api().overview(search, sort, direction, PAGE_SIZE, (page - 1) * PAGE_SIZE)
     now = api().viewers_now()
-    freshness()
+    freshness(api().health())
     first, second, third, fourth = st.columns(4)
     first.metric("Videos", count(found.totals.videos), border=True)
     second.metric("Views", count(found.totals.views), border=True)

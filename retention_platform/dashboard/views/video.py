@@ -38,8 +38,8 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = _choose(wanted, segments)
     facts = api().facts(chosen)
-    _heading(facts.summary)
-    if facts.summary.reason is not None:
+    _heading(facts)
+    if facts.summary.reason is not None or not facts.curve.points:
         st.info(_empty(facts.summary), icon=":material/visibility_off:")
     else:
         _curve(facts, chosen)
@@ -103,22 +103,25 @@ def _range(wanted: Selection, video_id: str) -> tuple[date | None, date | None]:
     return None, None
 
 
-def _heading(summary: EngagementSummary) -> None:
+def _heading(facts: Facts) -> None:
+    summary = facts.summary
     st.title(markdown(sentences.title(summary.video_id, summary.title)), anchor=False)
     about = [position(summary.duration_s) if summary.duration_s is not None else "length unknown"]
     about += [markdown(summary.category, 60)] if summary.category else []
     about += [f"published {summary.published_at:%Y-%m-%d}"] if summary.published_at else []
     about.append(markdown(sentences.chosen(summary.chosen)))
     st.caption(" · ".join(about))
-    freshness()
+    freshness(facts.health)
     note = sentences.small_sample(summary)
     if note:
         st.warning(note, icon=":material/group:")
 
 
 def _empty(summary: EngagementSummary) -> str:
-    reason = markdown(summary.reason.text) if summary.reason else ""
-    if summary.reason and summary.reason.code == "nobody":
+    if summary.reason is None:
+        return "**No curve yet**: its figures are being computed. Look again in a moment."
+    reason = markdown(summary.reason.text)
+    if summary.reason.code == "nobody":
         return f"**Nothing to show for this choice**: {reason}. Choose more days or fewer segments."
     return f"**No views yet**: {reason}. As soon as players report playing it, the curve is here."
 
