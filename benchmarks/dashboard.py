@@ -16,7 +16,7 @@ from tests.browser import Page, browser, found
 from tests.screenshots import TITLE, Stack, stack
 
 ROUNDS = 7
-VIDEOS, INTERVALS, DAYS = 5_000, 1_000_000, 30
+VIDEOS, INTERVALS, DAYS = 5_000, 200_000, 30
 #: Seconds that the browser itself has to start.
 STARTING = 3.0
 #: Seconds that a page may take before the benchmark gives up.

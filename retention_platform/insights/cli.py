@@ -29,6 +29,7 @@ def insights(
     from retention_platform.report.insights import document
     from retention_platform.report.make import Format, written
     from retention_platform.report.queries import asking
+    from retention_platform.report.words import plural
     from retention_platform.warehouse.client import connect
 
     settings = get_settings()
@@ -46,4 +47,4 @@ def insights(
         cost = cost_of(made.usage, settings)
         costing = "" if cost is None else f", cost {cost:.4f}"
         tokens = f"{made.usage.input_tokens:,} tokens read, {made.usage.output_tokens:,} written"
-        console.print(f"{made.usage.calls} answers, {tokens}{costing}", highlight=False)
+        console.print(f"{plural(made.usage.calls, 'answer')}, {tokens}{costing}", highlight=False)
