@@ -6,90 +6,92 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 
-from benchmarks.marts import Bench
 from benchmarks.report import Report
-from benchmarks.serving import serving
 from retention_platform.api.choice import Choice
 from retention_platform.api.curves import Curve
+from tests.screenshots import Stack, stack
 
-INTERVALS = 200_000
-DAYS = 30
 RATE = 50
 #: Seconds of one turn, and turns of each way; they alternate.
-SECONDS, TURNS = 8, 4
-WAYS = ("straight from ClickHouse", "through the API")
+SECONDS, TURNS = 8, 6
+#: A curve as it is asked for again and again, and one that nobody asked for before.
+AGAIN, ANEW = "as people ask", "never asked before"
+STRAIGHT, THROUGH = "straight from ClickHouse", "through the API"
+Way = tuple[str, str]
+#: The most points that the API gives: more than any video has seconds, so that all of these are the same curve.
+MOST_POINTS = 100_000
 
 
 def run(report: Report) -> None:
     """Requests leave at fixed instants, whether the earlier ones were answered or not."""
     report.text(
-        f"One video's retention curve after the other, {RATE} requests a second at fixed instants, in turns of "
-        f"{SECONDS} s; 1,000 videos of up to an hour, {INTERVALS:,} played intervals; embedded "
-        "ClickHouse, the API and the asker each a process on the same machine. ClickHouse is asked the API's own "
-        "query over a kept HTTP connection; the API asks besides for what the answer begins with, and whether the "
-        "marts have changed."
+        f"One video's retention curve after the other, {RATE} requests a second at fixed instants, in {TURNS} turns of "
+        f"{SECONDS} s each way, on the demo stack as `make up` starts it, which takes in events and refreshes its "
+        "marts meanwhile on the same machine. A time begins when its request was due and ends with the whole answer; "
+        "of the first second of a turn none is counted. ClickHouse is asked the API's own query. Until the marts "
+        f"change the API answers a question it had before from memory ({AGAIN!r}: a video, by chance); the others "
+        "differ in the number of points, so that each is another question."
     )
-    with Bench.started(INTERVALS, DAYS) as bench:
-        bench.fill(report, "API")
-        bench.dbt.build(full=True, select=("+retention_curve", "+engagement_summary", "+videos"))
-        videos = [
-            row[0] for row in bench.client.query("select distinct video_id from marts.retention_curve").result_rows
-        ]
-        with serving(bench, "api") as api:
-            taken = asyncio.run(_ask(f"http://127.0.0.1:{bench.settings.clickhouse_port}", api, videos))
-    middle = {way: statistics.median(times) for way, times in taken.items()}
-    high = {way: statistics.quantiles(times, n=100)[94] for way, times in taken.items()}
-    rows = [
-        (
-            way,
-            f"{middle[way] * 1000:.1f}",
-            f"{high[way] * 1000:.1f}",
-            f"{max(taken[way]) * 1000:.1f}",
-            f"{high[way] / high[WAYS[0]]:.2f}",
-            f"{len(taken[way]):,}",
-        )
-        for way in WAYS
-    ]
+    with stack() as running:
+        taken = asyncio.run(_ask(running))
+    rows = []
+    for asked in (AGAIN, ANEW):
+        high = {way: statistics.quantiles(taken[way, asked], n=100)[94] for way in (STRAIGHT, THROUGH)}
+        for way in (STRAIGHT, THROUGH):
+            times = taken[way, asked]
+            figures = (statistics.median(times), high[way], max(times))
+            ratio = f"{high[way] / high[STRAIGHT]:.2f}"
+            rows.append((f"{asked}, {way}", *(f"{figure * 1000:.1f}" for figure in figures), ratio, f"{len(times):,}"))
     report.table(("ms", "p50", "p95", "slowest", "p95 of ClickHouse's", "requests"), rows)
 
 
-async def _ask(clickhouse: str, api: str, videos: list[str]) -> dict[str, list[float]]:
-    """Seconds to the whole answer, by way; of the first second of a turn none is counted."""
+async def _ask(running: Stack) -> dict[Way, list[float]]:
+    """Seconds to the whole answer, by way."""
     rng = random.Random(1)
-    taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    points = iter(range(MOST_POINTS, 0, -1))
+    api, clickhouse = running.url("API_PORT"), running.url("CLICKHOUSE_PORT")
     async with httpx.AsyncClient(timeout=60) as client:
+        listed = (await client.get(f"{api}/videos")).raise_for_status().json()["videos"]
+        videos = [video["video_id"] for video in listed if video["views"]]
 
-        def straight(video_id: str) -> httpx.Request:
-            table = Curve(video_id, Choice(), live=False).points(None)
-            settings = {"default_format": "JSONEachRow", "output_format_json_array_of_rows": 1}
-            return client.build_request(
-                "POST", clickhouse, params={"param_video_id": video_id, **settings}, content=table.sql
-            )
+        def straight(points: int | None) -> httpx.Request:
+            table = Curve(rng.choice(videos), Choice(), live=False).points(points)
+            asked: dict[str, str | int] = {"default_format": "JSONEachRow", "output_format_json_array_of_rows": 1}
+            asked |= {
+                f"param_{name}": value for name, value in table.parameters.items() if isinstance(value, str | int)
+            }
+            return client.build_request("POST", clickhouse, params=asked, content=table.sql)
 
-        def through(video_id: str) -> httpx.Request:
-            return client.build_request("GET", f"{api}/video/{video_id}/retention_curve")
+        def through(points: int | None) -> httpx.Request:
+            chosen = {} if points is None else {"points": points}
+            return client.build_request("GET", f"{api}/video/{rng.choice(videos)}/retention_curve", params=chosen)
 
-        async def one(request: httpx.Request, due: float, times: list[float] | None) -> None:
-            await asyncio.sleep(due - time.perf_counter())
-            begin = time.perf_counter()
-            answer = await client.send(request)
-            answer.raise_for_status()
-            if times is not None:
-                times.append(time.perf_counter() - begin)
-
-        ways: dict[str, Callable[[str], httpx.Request]] = dict(zip(WAYS, (straight, through), strict=True))
+        ways: dict[Way, Callable[[], httpx.Request]] = {
+            (STRAIGHT, AGAIN): lambda: straight(None),
+            (THROUGH, AGAIN): lambda: through(None),
+            (STRAIGHT, ANEW): lambda: straight(next(points)),
+            (THROUGH, ANEW): lambda: through(next(points)),
+        }
+        taken: dict[Way, list[float]] = {way: [] for way in ways}
         for _ in range(TURNS):
             for way, make in ways.items():
-                begin = time.perf_counter() + 0.1
-                requests = [make(rng.choice(videos)) for _ in range(RATE * SECONDS)]
-                await asyncio.gather(
-                    *(
-                        one(request, begin + number / RATE, taken[way] if number >= RATE else None)
-                        for number, request in enumerate(requests)
-                    )
-                )
+                taken[way] += await _turn(client, (make() for _ in range(RATE * SECONDS)))
     return taken
+
+
+async def _turn(client: httpx.AsyncClient, requests: Iterator[httpx.Request]) -> list[float]:
+    """Seconds from the instant each was due, without the first second's."""
+
+    async def one(request: httpx.Request, due: float) -> float:
+        await asyncio.sleep(due - time.perf_counter())
+        answer = await client.send(request)
+        answer.raise_for_status()
+        return time.perf_counter() - due
+
+    begin = time.perf_counter() + 0.1
+    asked = [one(request, begin + number / RATE) for number, request in enumerate(requests)]
+    return (await asyncio.gather(*asked))[RATE:]

@@ -35,6 +35,7 @@ def point(second: int, watching: int, views: int) -> dict[str, Any]:
     rate = watching / views
     return {
         "second": second,
+        "views": views,
         "watching_views": watching,
         "segment_plays": watching,
         "retention_rate": rate,
@@ -306,4 +307,4 @@ class FakeApi:
         }
 
 
-LIVE = ("second", "watching_views", "retention_rate")
+LIVE = ("second", "views", "watching_views", "retention_rate")

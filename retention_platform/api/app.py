@@ -12,6 +12,7 @@ from retention_platform import __version__
 from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
 from retention_platform.api.insights import FreshInsights
+from retention_platform.api.kept import KeptAnswers
 from retention_platform.api.metrics import Metrics
 from retention_platform.api.routers import audience, insights, overview, service, video, videos
 from retention_platform.api.version import MartsVersion
@@ -28,6 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.warehouse = warehouse
         app.state.health = HealthCheck(settings, warehouse)
         app.state.version = MartsVersion(warehouse)
+        app.state.kept = KeptAnswers()
         app.state.insights = FreshInsights(settings)
         try:
             yield

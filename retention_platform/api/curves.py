@@ -18,12 +18,11 @@ from retention_platform.api.queries import Table
 from retention_platform.api.warehouse import Parameters, Warehouse
 
 _OF_VIDEO = "where video_id = {video_id:String}"
-#: What every point of a batch curve has; its curve's views are in the head of the answer.
 _FIGURES = ", ".join(CurvePoint.model_fields)
 
-CURVE = f"select {', '.join(RankedPoint.model_fields)}, views from marts.retention_curve {_OF_VIDEO}"
+CURVE = f"select {', '.join(RankedPoint.model_fields)} from marts.retention_curve {_OF_VIDEO}"
 _CHOSEN = f"""
-select {_FIGURES}, cast(null, 'Nullable(Float64)') as relative_retention_performance, views
+select {_FIGURES}, cast(null, 'Nullable(Float64)') as relative_retention_performance
 from marts.retention_curve_of{CALL}
 """
 _LIVE = f"""
@@ -107,12 +106,6 @@ class Curve:
             sql, parameters = _THINNED % sql, {**parameters, "points": points}
         sql = f"select {', '.join(self._columns.model_fields)} from ({sql}) order by second"
         return Table(sql, parameters, f"{self._video_id}-retention-curve")
-
-    async def views(self, warehouse: Warehouse) -> int:
-        """The V that the ratios are of; 0 when there is no curve."""
-        # The marts are replaced one after the other: the curve's own V is the one its ratios are of.
-        found = await warehouse.rows(f"select any(views) as views from ({self._sql})", self._parameters)
-        return int(found[0]["views"] or 0)
 
 
 def by_segment(video_id: str, dimension: Dimension) -> Table:

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 from starlette.convertors import Convertor, register_url_convertor
 
 from retention_platform.api.health import HealthCheck
+from retention_platform.api.kept import KeptAnswers
 from retention_platform.api.metrics import Metrics
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
@@ -45,6 +46,11 @@ def _version(request: Request) -> MartsVersion:
     return version
 
 
+def _kept(request: Request) -> KeptAnswers:
+    kept: KeptAnswers = request.app.state.kept
+    return kept
+
+
 def _metrics(request: Request) -> Metrics:
     metrics: Metrics = request.app.state.metrics
     return metrics
@@ -59,6 +65,7 @@ TheSettings = Annotated[Settings, Depends(_settings)]
 TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
 TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
 TheVersion = Annotated[MartsVersion, Depends(_version)]
+TheKeptAnswers = Annotated[KeptAnswers, Depends(_kept)]
 TheMetrics = Annotated[Metrics, Depends(_metrics)]
 VideoId = Annotated[
     str,

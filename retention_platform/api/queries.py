@@ -153,11 +153,6 @@ def of_video(sql: str, video_id: str, name: str) -> Table:
     return Table(sql, {"video_id": video_id}, f"{video_id}-{name}")
 
 
-async def count(warehouse: Warehouse, table: Table) -> int:
-    """How many rows a table has."""
-    return int((await warehouse.rows(f"select count() as found from ({table.sql})", table.parameters))[0]["found"])
-
-
 async def raw_freshness(warehouse: Warehouse) -> RawFreshness:
     """What is stored of the stream."""
     row = (await warehouse.rows(RAW_FRESHNESS))[0]

@@ -1,7 +1,8 @@
 """How an answer that is mostly a table leaves: ClickHouse writes its rows as JSON, CSV or Parquet, which pass through.
 
-The API puts its envelope around JSON rows without reading them; the models of `models` describe the result and the
-tests hold the two together. Answers carry the marts' version as their ETag: who has it already gets 304 and no rows.
+The API puts its envelope around JSON rows and reads none but the first; the models of `models` describe the result and
+the tests hold the two together. Answers carry the marts' version as their ETag: who has it already gets 304 and no
+rows, and until it is another the same question is answered from memory.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from retention_platform.api.dependencies import TheVersion, TheWarehouse
+from retention_platform.api.dependencies import TheKeptAnswers, TheVersion, TheWarehouse
 from retention_platform.api.queries import Table
+
+Known = TypeVar("Known")
+#: A row by column name.
+Row = dict[str, Any]
 
 
 class Format(str, Enum):
@@ -78,44 +83,81 @@ def accepted(header: str) -> Format:
 class Tables:
     """Answers one request with a table."""
 
-    def __init__(self, request: Request, warehouse: TheWarehouse, version: TheVersion, format: WantedFormat) -> None:
+    def __init__(
+        self,
+        request: Request,
+        warehouse: TheWarehouse,
+        version: TheVersion,
+        kept: TheKeptAnswers,
+        format: WantedFormat,
+    ) -> None:
         self._warehouse = warehouse
         self._version = version
+        self._kept = kept
         self._format = format
+        self._question = (request.scope["raw_path"], request.scope["query_string"], format)
         self._known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
 
     async def answer(
-        self, table: Table, name: str, head: Callable[[], Awaitable[BaseModel]], *, live: bool = False
+        self,
+        table: Table,
+        name: str,
+        known: Callable[[], Awaitable[Known]],
+        head: Callable[[Known, Row | None], BaseModel],
+        *,
+        live: bool = False,
     ) -> Response:
         """The rows as the member ``name`` of the object that ``head`` makes, or alone as CSV or Parquet.
 
-        304 when the client has them of this version of the marts; ``live`` answers are never kept. What ``head``
-        raises goes to the client first.
+        ``head`` is given what ``known`` finds out and the first row, if there is one. 304 when the client has them of
+        this version of the marts; ``live`` answers are never kept. What ``known`` raises goes to the client first.
         """
         headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, X-API-Key"}
         if not live:
             # Before the rows are read: rows newer than their version are asked for again, never kept for too long.
-            tag = f'W/"{await self._version()}-{self._format.value}"'
+            version = await self._version()
+            tag = f'W/"{version}-{self._format.value}"'
             headers |= {"ETag": tag, "Cache-Control": "no-cache"}
             if tag in self._known:
                 return Response(status_code=304, headers=headers)
-        about, rows = await asyncio.gather(head(), self._rows(table), return_exceptions=True)
-        for outcome in (about, rows):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        body: bytes = rows  # type: ignore[assignment]
-        if self._format is Format.JSON:
-            body = _around(about, name, body)  # type: ignore[arg-type]
-        else:
+
+        async def made() -> bytes:
+            return await self._body(table, name, known, head)
+
+        body = await made() if live else await self._kept(version, self._question, made)
+        if self._format is not Format.JSON:
             file = re.sub(r"[^A-Za-z0-9._-]+", "-", table.name).strip("-.") or "table"
             headers["Content-Disposition"] = f'attachment; filename="{file}.{self._format.value}"'
         return Response(body, media_type=MEDIA_TYPES[self._format], headers=headers)
+
+    async def _body(
+        self,
+        table: Table,
+        name: str,
+        known: Callable[[], Awaitable[Known]],
+        head: Callable[[Known, Row | None], BaseModel],
+    ) -> bytes:
+        about, rows = await asyncio.gather(known(), self._rows(table), return_exceptions=True)
+        if isinstance(about, BaseException):
+            raise about
+        if isinstance(rows, BaseException):
+            raise rows
+        return _around(head(about, first_row(rows)), name, rows) if self._format is Format.JSON else rows
 
     async def _rows(self, table: Table) -> bytes:
         return await self._warehouse.raw(table.sql, table.parameters, _CLICKHOUSE_FORMATS[self._format], _SETTINGS)
 
 
 TheTables = Annotated[Tables, Depends()]
+
+
+def first_row(rows: bytes) -> Row | None:
+    """The first of rows that ClickHouse wrote as a JSON array; None when it is empty."""
+    # A bracket, then a row a line with a comma between: inside a row line ends are escaped.
+    lines = rows.split(b"\n", 2)
+    row = lines[1].strip().rstrip(b",") if len(lines) > 1 else b""
+    found: Row | None = orjson.loads(row) if row.startswith(b"{") else None
+    return found
 
 
 def _around(head: BaseModel, name: str, rows: bytes) -> bytes:

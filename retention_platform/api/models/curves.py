@@ -16,6 +16,7 @@ class CurvePoint(Answer):
     """One second of the curve: the instant ``second`` of content."""
 
     second: Count = Field(description="seconds of content", examples=[30])
+    views: Count = Field(description="the curve's views, which the ratios are of", examples=[1_820])
     watching_views: Count = Field(description="views that played this instant", examples=[1_301])
     segment_plays: Count = Field(description="times it was played, rewatches counted", examples=[1_377])
     retention_rate: Share = Field(description="watching_views / views", examples=[0.7148])
@@ -61,6 +62,7 @@ class LivePoint(Answer):
     """One second of the live curve."""
 
     second: Count = Field(description="seconds of content", examples=[30])
+    views: Count = Field(description="sessions that reported playing in the last hour", examples=[19])
     watching_views: Count = Field(description="of these sessions, those that played it", examples=[14])
     retention_rate: Share = Field(description="watching_views / views", examples=[0.7368])
 
@@ -87,7 +89,6 @@ class SegmentPoint(CurvePoint):
     """One second of the curve of one segment."""
 
     value: str = Field(description="the segment; empty where the player did not say", examples=["mobile"])
-    views: Count = Field(description="the segment's views, which its ratios are of", examples=[412])
 
 
 class SegmentCurvesHead(OneVideo):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -19,7 +20,7 @@ from retention_platform.api.models.audience import (
     ViewersNowHead,
 )
 from retention_platform.api.models.base import Reason
-from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.contract import MAX_ID_LENGTH
 
@@ -51,12 +52,11 @@ async def concurrent_viewers(
     live = source == "live"
     if live and day is not None:
         raise bad_parameter("query.day", "Input should be left out for the live source, which is of the last hour")
-    await _known(warehouse, video_id)
+    await _check(warehouse, video_id)
     watched = None if live else day or await audience.newest_day(warehouse, video_id)
     concurrency = audience.Concurrency(video_id, None if live else watched or date(1970, 1, 1))
 
-    async def head() -> ConcurrencyHead:
-        figures = await concurrency.figures(warehouse)
+    def head(figures: Row, _first: Row | None) -> ConcurrencyHead:
         return ConcurrencyHead(
             video_id=video_id,
             source=source,
@@ -67,7 +67,8 @@ async def concurrent_viewers(
             reason=None if figures["instants"] else _nobody(live),
         )
 
-    return await tables.answer(concurrency.instants(), "instants", head, live=live)
+    known = partial(concurrency.figures, warehouse)
+    return await tables.answer(concurrency.instants(), "instants", known, head, live=live)
 
 
 @router.get(
@@ -79,10 +80,11 @@ async def concurrent_viewers(
 async def viewers_now(tables: TheTables, warehouse: TheWarehouse) -> Response:
     """Sessions heard of in the last 30 s whose last word was not that they stopped, video by video."""
 
-    async def head() -> ViewersNowHead:
-        return ViewersNowHead.model_validate(await audience.viewers_in_all(warehouse))
+    def head(in_all: Row, _first: Row | None) -> ViewersNowHead:
+        return ViewersNowHead.model_validate(in_all)
 
-    return await tables.answer(audience.viewers_now(), "videos", head, live=True)
+    known = partial(audience.viewers_in_all, warehouse)
+    return await tables.answer(audience.viewers_now(), "videos", known, head, live=True)
 
 
 @router.get(
@@ -93,16 +95,16 @@ async def viewers_now(tables: TheTables, warehouse: TheWarehouse) -> Response:
 )
 async def data_quality(tables: TheTables, warehouse: TheWarehouse, video_id: _OneVideo = None) -> Response:
     """Implausible sessions, invalid intervals, late and repeated messages; rejected messages by field and reason."""
-    await _known(warehouse, video_id)
 
-    async def head() -> QualityHead:
+    def head(_known: None, _first: Row | None) -> QualityHead:
         return QualityHead(video_id=video_id)
 
     # Rejects are as new as the stream, so what is told of them is never kept.
-    return await tables.answer(audience.quality(video_id), "figures", head, live=True)
+    known = partial(_check, warehouse, video_id)
+    return await tables.answer(audience.quality(video_id), "figures", known, head, live=True)
 
 
-async def _known(warehouse: Warehouse, video_id: str | None) -> None:
+async def _check(warehouse: Warehouse, video_id: str | None) -> None:
     if video_id is not None and await queries.video(warehouse, video_id) is None:
         raise unknown_video(video_id)
 

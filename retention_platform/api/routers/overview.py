@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -12,9 +13,8 @@ from retention_platform.api import queries
 from retention_platform.api.dependencies import TheSettings, TheWarehouse, VideoId
 from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.models.overview import Overview, Runs, Typical
-from retention_platform.api.models.videos import VideoListHead, VideoTotals
 from retention_platform.api.queries import Order, Sort
-from retention_platform.api.routers.videos import MAX_OFFSET, MAX_SEARCH
+from retention_platform.api.routers.videos import MAX_OFFSET, MAX_SEARCH, list_head
 from retention_platform.api.runs import newest_runs
 from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
 from retention_platform.report.facts import typical_of
@@ -45,11 +45,9 @@ async def overview(
 ) -> Response:
     """As /videos, with 25 points of each curve and the last 7 whole days beside the 7 before them."""
 
-    async def head() -> VideoListHead:
-        totals = VideoTotals.model_validate(await queries.video_totals(warehouse, search))
-        return VideoListHead(total=totals.videos, totals=totals, limit=limit, offset=offset)
-
-    return await tables.answer(at_a_glance.overview(search, sort, order, limit, offset), "videos", head)
+    head = partial(list_head, limit, offset)
+    page = at_a_glance.overview(search, sort, order, limit, offset)
+    return await tables.answer(page, "videos", partial(queries.video_totals, warehouse, search), head)
 
 
 @router.get(

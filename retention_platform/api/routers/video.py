@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timezone
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -32,8 +33,7 @@ from retention_platform.api.models.videos import (
     EngagementSummary,
     SegmentsHead,
 )
-from retention_platform.api.queries import Table
-from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.report import make, reasons
 from retention_platform.report import queries as report_queries
@@ -70,14 +70,15 @@ async def retention_curve(
         raise bad_parameter("query.source", "Input should be 'batch' for some days or segments")
     curve = Curve(video_id, choice, live=live)
 
-    async def head() -> CurveHead | LiveCurveHead:
-        video, views = await asyncio.gather(_known(warehouse, video_id), curve.views(warehouse))
+    def head(video: Row, first: Row | None) -> CurveHead | LiveCurveHead:
+        # The marts are replaced one after the other: the curve's own V is the one its ratios are of.
+        views = 0 if first is None else int(first["views"])
         if live:
             return LiveCurveHead.model_validate({**_of_views(video, views), "reason": _nobody(views)})
         reason = _without_views(video["views"], views)
         return CurveHead.model_validate({**_of_views(video, views), "chosen": choice.described(), "reason": reason})
 
-    return await tables.answer(curve.points(points), "points", head, live=live)
+    return await tables.answer(curve.points(points), "points", partial(_known, warehouse, video_id), head, live=live)
 
 
 @router.get(
@@ -95,12 +96,11 @@ async def retention_curve_by_segment(
     """A curve for each segment that has views; shares are of the segment's own views."""
     table = curves.by_segment(video_id, dimension)
 
-    async def head() -> SegmentCurvesHead:
-        video, found = await _counted(warehouse, video_id, table)
-        told = {**video, "dimension": dimension, "reason": _told(reasons.without_views(found))}
+    def head(video: Row, first: Row | None) -> SegmentCurvesHead:
+        told = {**video, "dimension": dimension, "reason": _without_rows(first)}
         return SegmentCurvesHead.model_validate(told)
 
-    return await tables.answer(table, "points", head)
+    return await tables.answer(table, "points", partial(_known, warehouse, video_id), head)
 
 
 @router.get(
@@ -113,12 +113,11 @@ async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video
     """The significant dropoffs in the order of the video; when there are none, the reason."""
     table = queries.of_video(queries.DROPOFFS, video_id, "dropoffs")
 
-    async def head() -> DropoffsHead:
-        video, found = await _counted(warehouse, video_id, table)
-        reason = None if found else reasons.without_dropoffs(video["views"], video["duration_s"])
+    def head(video: Row, first: Row | None) -> DropoffsHead:
+        reason = None if first else reasons.without_dropoffs(video["views"], video["duration_s"])
         return DropoffsHead.model_validate({**video, "reason": _told(reason)})
 
-    return await tables.answer(table, "dropoffs", head)
+    return await tables.answer(table, "dropoffs", partial(_known, warehouse, video_id), head)
 
 
 @router.get(
@@ -131,12 +130,11 @@ async def key_moments(tables: TheTables, warehouse: TheWarehouse, video_id: Vide
     """The key moments in the order of the video; when there are none, the reason."""
     table = queries.of_video(queries.MOMENTS, video_id, "key-moments")
 
-    async def head() -> MomentsHead:
-        video, found = await _counted(warehouse, video_id, table)
-        reason = None if found else reasons.without_moments(video["views"])
+    def head(video: Row, first: Row | None) -> MomentsHead:
+        reason = None if first else reasons.without_moments(video["views"])
         return MomentsHead.model_validate({**video, "reason": _told(reason)})
 
-    return await tables.answer(table, "moments", head)
+    return await tables.answer(table, "moments", partial(_known, warehouse, video_id), head)
 
 
 @router.get("/engagement_summary", summary="The engagement figures", responses=responses(404, 422, 503))
@@ -160,11 +158,10 @@ async def engagement_daily(tables: TheTables, warehouse: TheWarehouse, video_id:
     """A row a UTC day with sessions."""
     table = queries.of_video(queries.DAYS, video_id, "engagement-daily")
 
-    async def head() -> DaysHead:
-        video, found = await _counted(warehouse, video_id, table)
-        return DaysHead.model_validate({**video, "reason": _told(reasons.without_views(found))})
+    def head(video: Row, first: Row | None) -> DaysHead:
+        return DaysHead.model_validate({**video, "reason": _without_rows(first)})
 
-    return await tables.answer(table, "days", head)
+    return await tables.answer(table, "days", partial(_known, warehouse, video_id), head)
 
 
 @router.get(
@@ -177,11 +174,10 @@ async def engagement_by_segment(tables: TheTables, warehouse: TheWarehouse, vide
     """A row a segment with views; each dimension splits the same views."""
     table = queries.of_video(queries.SEGMENTS, video_id, "segments")
 
-    async def head() -> SegmentsHead:
-        video, found = await _counted(warehouse, video_id, table)
-        return SegmentsHead.model_validate({**video, "reason": _told(reasons.without_views(found))})
+    def head(video: Row, first: Row | None) -> SegmentsHead:
+        return SegmentsHead.model_validate({**video, "reason": _without_rows(first)})
 
-    return await tables.answer(table, "segments", head)
+    return await tables.answer(table, "segments", partial(_known, warehouse, video_id), head)
 
 
 @router.get(
@@ -221,11 +217,6 @@ async def _known(warehouse: Warehouse, video_id: str) -> dict[str, Any]:
     return {**video, "sufficiency": reasons.sufficiency(int(video["views"]))}
 
 
-async def _counted(warehouse: Warehouse, video_id: str, table: Table) -> tuple[dict[str, Any], int]:
-    video, found = await asyncio.gather(_known(warehouse, video_id), queries.count(warehouse, table))
-    return video, found
-
-
 async def _chosen_figures(warehouse: Warehouse, video_id: str, choice: Choice) -> dict[str, Any]:
     """The figures of some of a video's views, in place of those of all; what only all can tell is null."""
     found = await warehouse.rows(_CHOSEN_FIGURES, choice.parameters(video_id))
@@ -247,6 +238,10 @@ def _without_views(of_all: int, views: int) -> Reason | None:
     if views == 0 and of_all > 0:
         return Reason(code="nobody", text=f"none of the video's {of_all} views is of these days and segments")
     return _told(reasons.without_views(views))
+
+
+def _without_rows(first: Row | None) -> Reason | None:
+    return _told(reasons.without_views(0)) if first is None else None
 
 
 def _nobody(views: int) -> Reason | None:

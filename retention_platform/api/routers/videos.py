@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -12,7 +13,7 @@ from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.models.curves import Compared, Comparison, ComparisonHead
 from retention_platform.api.models.videos import VideoList, VideoListHead, VideoTotals
 from retention_platform.api.queries import Order, Sort
-from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
 from retention_platform.contract import MAX_ID_LENGTH
 from retention_platform.report.reasons import SUFFICIENT_VIEWS
 
@@ -45,11 +46,15 @@ async def videos(
 ) -> Response:
     """The most viewed first. Described videos that nobody watched are listed with 0 views."""
 
-    async def head() -> VideoListHead:
-        totals = VideoTotals.model_validate(await queries.video_totals(warehouse, search))
-        return VideoListHead(total=totals.videos, totals=totals, limit=limit, offset=offset)
+    head = partial(list_head, limit, offset)
+    page = queries.video_page(search, sort, order, limit, offset)
+    return await tables.answer(page, "videos", partial(queries.video_totals, warehouse, search), head)
 
-    return await tables.answer(queries.video_page(search, sort, order, limit, offset), "videos", head)
+
+def list_head(limit: int, offset: int, found: Row, _first: Row | None) -> VideoListHead:
+    """What a page of videos begins with: how many there are in all."""
+    totals = VideoTotals.model_validate(found)
+    return VideoListHead(total=totals.videos, totals=totals, limit=limit, offset=offset)
 
 
 @router.get(
@@ -70,15 +75,18 @@ async def compare(
     """Each curve at the same parts of its length, so that videos of different length lie on one another."""
     ids = list(dict.fromkeys(video_id))
 
-    async def head() -> ComparisonHead:
+    async def known() -> dict[str, Row]:
         found = await curves.compared(warehouse, ids)
         for one in ids:
             if one not in found:
                 raise unknown_video(one)
+        return found
+
+    def head(found: dict[str, Row], _first: Row | None) -> ComparisonHead:
         told = [
             Compared.model_validate({**found[one], "is_sufficient": found[one]["views"] >= SUFFICIENT_VIEWS})
             for one in ids
         ]
         return ComparisonHead(videos=told)
 
-    return await tables.answer(curves.comparison(ids, points), "points", head)
+    return await tables.answer(curves.comparison(ids, points), "points", known, head)
