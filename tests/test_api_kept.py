@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from retention_platform.api.kept import MAX_SHARE, KeptAnswers
+from retention_platform.api.kept import MAX_SHARE, Kept
 from retention_platform.api.tables import first_row
 
 
@@ -37,7 +37,7 @@ class Maker:
 
 def test_an_answer_is_made_once_for_a_version() -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(), Maker()
+        kept, maker = Kept(1000, len), Maker()
         for version in ("1", "1", "2", "2", "1"):
             assert (await kept(version, "a", maker.of("a"))).strip() == b"a"
             assert (await kept(version, "b", maker.of("b"))).strip() == b"b"
@@ -48,7 +48,7 @@ def test_an_answer_is_made_once_for_a_version() -> None:
 
 def test_who_asks_while_it_is_made_gets_the_same_and_one_who_goes_away_takes_it_from_nobody() -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(), Maker()
+        kept, maker = Kept(1000, len), Maker()
         maker.may_end.clear()
         first, second = (asyncio.ensure_future(kept("1", "a", maker.of("a"))) for _ in range(2))
         await asyncio.sleep(0)
@@ -63,7 +63,7 @@ def test_who_asks_while_it_is_made_gets_the_same_and_one_who_goes_away_takes_it_
 
 def test_a_failure_goes_to_all_who_wait_and_the_next_asks_again() -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(), Maker()
+        kept, maker = Kept(1000, len), Maker()
         maker.fails = True
         outcomes = await asyncio.gather(*(kept("1", "a", maker.of("a")) for _ in range(3)), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [OSError] * 3 and maker.made == {"a": 1}
@@ -76,7 +76,7 @@ def test_a_failure_goes_to_all_who_wait_and_the_next_asks_again() -> None:
 @pytest.mark.parametrize(("questions", "again"), [(10, 0), (11, 1), (25, 15)])
 def test_those_not_asked_for_longest_go_when_there_is_no_room(questions: int, again: int) -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(max_bytes=1000), Maker()
+        kept, maker = Kept(1000, len), Maker()
         names = [f"question {number}" for number in range(questions)]
         for name in names:
             await kept("1", name, maker.of(name))
@@ -89,7 +89,7 @@ def test_those_not_asked_for_longest_go_when_there_is_no_room(questions: int, ag
 
 def test_an_answer_longer_than_its_share_is_given_and_not_kept() -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(max_bytes=1000), Maker()
+        kept, maker = Kept(1000, len), Maker()
         for _ in range(2):
             await kept("1", "a", maker.of("a"))
             assert len(await kept("1", "long", maker.of("long", 1000 // MAX_SHARE + 1))) == 1000 // MAX_SHARE + 1
@@ -100,7 +100,7 @@ def test_an_answer_longer_than_its_share_is_given_and_not_kept() -> None:
 
 def test_what_an_earlier_version_ends_late_is_not_taken_for_the_new_ones() -> None:
     async def run() -> None:
-        kept, maker = KeptAnswers(), Maker()
+        kept, maker = Kept(10_000, len), Maker()
         maker.may_end.clear()
         old = asyncio.ensure_future(kept("1", "a", maker.of("a")))
         await asyncio.sleep(0)

@@ -12,12 +12,16 @@ from retention_platform import __version__
 from retention_platform.api import errors, middleware
 from retention_platform.api.health import HealthCheck
 from retention_platform.api.insights import FreshInsights
-from retention_platform.api.kept import KeptAnswers
+from retention_platform.api.kept import Kept
+from retention_platform.api.known_videos import KnownVideos
 from retention_platform.api.metrics import Metrics
 from retention_platform.api.routers import audience, insights, overview, service, video, videos
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.settings import Settings
+
+#: Bytes of answers that are kept in memory.
+ANSWERS_BYTES = 64 * 2**20
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -28,8 +32,10 @@ def create_app(settings: Settings) -> FastAPI:
         warehouse = Warehouse(settings)
         app.state.warehouse = warehouse
         app.state.health = HealthCheck(settings, warehouse)
-        app.state.version = MartsVersion(warehouse)
-        app.state.kept = KeptAnswers()
+        version = MartsVersion(warehouse)
+        app.state.version = version
+        app.state.answers = Kept(ANSWERS_BYTES, len)
+        app.state.videos = KnownVideos(warehouse, version)
         app.state.insights = FreshInsights(settings)
         try:
             yield

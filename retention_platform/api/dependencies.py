@@ -8,7 +8,8 @@ from fastapi import Depends, Path, Request
 from starlette.convertors import Convertor, register_url_convertor
 
 from retention_platform.api.health import HealthCheck
-from retention_platform.api.kept import KeptAnswers
+from retention_platform.api.kept import Kept
+from retention_platform.api.known_videos import KnownVideos
 from retention_platform.api.metrics import Metrics
 from retention_platform.api.version import MartsVersion
 from retention_platform.api.warehouse import Warehouse
@@ -46,9 +47,14 @@ def _version(request: Request) -> MartsVersion:
     return version
 
 
-def _kept(request: Request) -> KeptAnswers:
-    kept: KeptAnswers = request.app.state.kept
-    return kept
+def _answers(request: Request) -> Kept[bytes]:
+    answers: Kept[bytes] = request.app.state.answers
+    return answers
+
+
+def _videos(request: Request) -> KnownVideos:
+    videos: KnownVideos = request.app.state.videos
+    return videos
 
 
 def _metrics(request: Request) -> Metrics:
@@ -65,7 +71,8 @@ TheSettings = Annotated[Settings, Depends(_settings)]
 TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
 TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
 TheVersion = Annotated[MartsVersion, Depends(_version)]
-TheKeptAnswers = Annotated[KeptAnswers, Depends(_kept)]
+TheAnswers = Annotated[Kept[bytes], Depends(_answers)]
+TheVideos = Annotated[KnownVideos, Depends(_videos)]
 TheMetrics = Annotated[Metrics, Depends(_metrics)]
 VideoId = Annotated[
     str,

@@ -123,12 +123,6 @@ class MartsFreshness:
     newest: datetime | None
 
 
-async def video(warehouse: Warehouse, video_id: str) -> dict[str, Any] | None:
-    """Description and summary of one video; None when there is no such video."""
-    found = await warehouse.rows(ONE_VIDEO, {"video_id": video_id})
-    return found[0] if found else None
-
-
 def video_page(search: str, sort: Sort, order: Order | None, limit: int, offset: int) -> Table:
     """A page of the videos whose title or id holds ``search``; equals by id, what has no figure last."""
     page = "limit {limit:UInt32} offset {offset:UInt32}"

@@ -17,7 +17,7 @@ import orjson
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from retention_platform.api.dependencies import TheKeptAnswers, TheVersion, TheWarehouse
+from retention_platform.api.dependencies import TheAnswers, TheVersion, TheWarehouse
 from retention_platform.api.queries import Table
 
 Known = TypeVar("Known")
@@ -88,12 +88,12 @@ class Tables:
         request: Request,
         warehouse: TheWarehouse,
         version: TheVersion,
-        kept: TheKeptAnswers,
+        answers: TheAnswers,
         format: WantedFormat,
     ) -> None:
         self._warehouse = warehouse
         self._version = version
-        self._kept = kept
+        self._answers = answers
         self._format = format
         self._question = (request.scope["raw_path"], request.scope["query_string"], format)
         self._known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
@@ -124,7 +124,7 @@ class Tables:
         async def made() -> bytes:
             return await self._body(table, name, known, head)
 
-        body = await made() if live else await self._kept(version, self._question, made)
+        body = await made() if live else await self._answers(version, self._question, made)
         if self._format is not Format.JSON:
             file = re.sub(r"[^A-Za-z0-9._-]+", "-", table.name).strip("-.") or "table"
             headers["Content-Disposition"] = f'attachment; filename="{file}.{self._format.value}"'

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from retention_platform.api import audience, queries
-from retention_platform.api.dependencies import TheWarehouse
-from retention_platform.api.errors import bad_parameter, responses, unknown_video
+from retention_platform.api import audience
+from retention_platform.api.dependencies import TheVideos, TheWarehouse
+from retention_platform.api.errors import bad_parameter, responses
+from retention_platform.api.known_videos import KnownVideos
 from retention_platform.api.models.audience import (
     ConcurrencyHead,
     ConcurrentViewers,
@@ -21,7 +22,6 @@ from retention_platform.api.models.audience import (
 )
 from retention_platform.api.models.base import Reason
 from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
-from retention_platform.api.warehouse import Warehouse
 from retention_platform.contract import MAX_ID_LENGTH
 
 router = APIRouter(tags=["audience"])
@@ -40,6 +40,7 @@ _OneVideo = Annotated[
 async def concurrent_viewers(
     tables: TheTables,
     warehouse: TheWarehouse,
+    videos: TheVideos,
     video_id: _OneVideo = None,
     day: Annotated[
         date | None, Query(ge=date(1970, 1, 1), le=date(2149, 6, 6), description="UTC; without it the newest watched")
@@ -52,7 +53,7 @@ async def concurrent_viewers(
     live = source == "live"
     if live and day is not None:
         raise bad_parameter("query.day", "Input should be left out for the live source, which is of the last hour")
-    await _check(warehouse, video_id)
+    await _check(videos, video_id)
     watched = None if live else day or await audience.newest_day(warehouse, video_id)
     concurrency = audience.Concurrency(video_id, None if live else watched or date(1970, 1, 1))
 
@@ -93,20 +94,20 @@ async def viewers_now(tables: TheTables, warehouse: TheWarehouse) -> Response:
     response_model=DataQuality,
     responses={200: {"content": ALSO}, **responses(404, 422, 503)},
 )
-async def data_quality(tables: TheTables, warehouse: TheWarehouse, video_id: _OneVideo = None) -> Response:
+async def data_quality(tables: TheTables, videos: TheVideos, video_id: _OneVideo = None) -> Response:
     """Implausible sessions, invalid intervals, late and repeated messages; rejected messages by field and reason."""
 
     def head(_known: None, _first: Row | None) -> QualityHead:
         return QualityHead(video_id=video_id)
 
     # Rejects are as new as the stream, so what is told of them is never kept.
-    known = partial(_check, warehouse, video_id)
+    known = partial(_check, videos, video_id)
     return await tables.answer(audience.quality(video_id), "figures", known, head, live=True)
 
 
-async def _check(warehouse: Warehouse, video_id: str | None) -> None:
-    if video_id is not None and await queries.video(warehouse, video_id) is None:
-        raise unknown_video(video_id)
+async def _check(videos: KnownVideos, video_id: str | None) -> None:
+    if video_id is not None:
+        await videos(video_id)
 
 
 def _nobody(live: bool) -> Reason:

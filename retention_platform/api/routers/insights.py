@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from retention_platform.api import queries
-from retention_platform.api.dependencies import TheWarehouse, VideoId
+from retention_platform.api.dependencies import TheVideos, TheWarehouse, VideoId
 from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.insights import FreshInsights
 from retention_platform.api.models.insights import VideoInsights, WithoutInsights
@@ -32,6 +31,7 @@ def _fresh(request: Request) -> FreshInsights:
 async def insights(
     response: Response,
     warehouse: TheWarehouse,
+    videos: TheVideos,
     video_id: VideoId,
     make: Annotated[FreshInsights, Depends(_fresh)],
     fresh: Annotated[
@@ -45,8 +45,7 @@ async def insights(
             return _answer(await make(warehouse, video_id))
         except UnknownVideo:
             raise unknown_video(video_id) from None
-    if await queries.video(warehouse, video_id) is None:
-        raise unknown_video(video_id)
+    await videos(video_id)
     rows = await warehouse.rows(NEWEST, {"video_id": video_id})
     if not rows:
         why = WithoutInsights(code="not_made", text="none were made of this video yet: Dagster makes them once an hour")

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from retention_platform.api import overview as at_a_glance
 from retention_platform.api import queries
-from retention_platform.api.dependencies import TheSettings, TheWarehouse, VideoId
-from retention_platform.api.errors import responses, unknown_video
+from retention_platform.api.dependencies import TheSettings, TheVideos, TheWarehouse, VideoId
+from retention_platform.api.errors import responses
 from retention_platform.api.models.overview import Overview, Runs, Typical
 from retention_platform.api.queries import Order, Sort
 from retention_platform.api.routers.videos import MAX_OFFSET, MAX_SEARCH, list_head
@@ -56,10 +56,9 @@ async def overview(
     summary="What is typical for videos of this length",
     responses=responses(404, 422, 503),
 )
-async def typical(warehouse: TheWarehouse, video_id: VideoId) -> Typical:
+async def typical(warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId) -> Typical:
     """Medians of other videos of similar length, or of all when there are too few of these."""
-    if await queries.video(warehouse, video_id) is None:
-        raise unknown_video(video_id)
+    await videos(video_id)
     found = typical_of(await warehouse.rows(SECTIONS["typical"].sql, {"video_id": video_id}))
     known = dict.fromkeys(Typical.model_fields) | {"video_id": video_id, "videos": 0}
     if found is not None:

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Response
 from retention_platform.api import curves, queries
 from retention_platform.api.choice import CALL, Choice, TheChoice
 from retention_platform.api.curves import Curve
-from retention_platform.api.dependencies import TheWarehouse, VideoId
+from retention_platform.api.dependencies import TheVideos, TheWarehouse, VideoId
 from retention_platform.api.errors import bad_parameter, responses, unknown_video
+from retention_platform.api.known_videos import KnownVideos
 from retention_platform.api.models.base import Reason
 from retention_platform.api.models.curves import (
     CurveHead,
@@ -52,7 +53,7 @@ _CHOSEN_FIGURES = f"select * from marts.engagement_of{CALL}"
 )
 async def retention_curve(
     tables: TheTables,
-    warehouse: TheWarehouse,
+    videos: TheVideos,
     video_id: VideoId,
     choice: TheChoice,
     points: Annotated[
@@ -78,7 +79,7 @@ async def retention_curve(
         reason = _without_views(video["views"], views)
         return CurveHead.model_validate({**_of_views(video, views), "chosen": choice.described(), "reason": reason})
 
-    return await tables.answer(curve.points(points), "points", partial(_known, warehouse, video_id), head, live=live)
+    return await tables.answer(curve.points(points), "points", partial(_known, videos, video_id), head, live=live)
 
 
 @router.get(
@@ -89,7 +90,7 @@ async def retention_curve(
 )
 async def retention_curve_by_segment(
     tables: TheTables,
-    warehouse: TheWarehouse,
+    videos: TheVideos,
     video_id: VideoId,
     dimension: Annotated[Dimension, Query(description="what splits the views")],
 ) -> Response:
@@ -100,7 +101,7 @@ async def retention_curve_by_segment(
         told = {**video, "dimension": dimension, "reason": _without_rows(first)}
         return SegmentCurvesHead.model_validate(told)
 
-    return await tables.answer(table, "points", partial(_known, warehouse, video_id), head)
+    return await tables.answer(table, "points", partial(_known, videos, video_id), head)
 
 
 @router.get(
@@ -109,7 +110,7 @@ async def retention_curve_by_segment(
     response_model=SignificantDropoffs,
     responses=_TABLE,
 )
-async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+async def significant_dropoffs(tables: TheTables, videos: TheVideos, video_id: VideoId) -> Response:
     """The significant dropoffs in the order of the video; when there are none, the reason."""
     table = queries.of_video(queries.DROPOFFS, video_id, "dropoffs")
 
@@ -117,7 +118,7 @@ async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video
         reason = None if first else reasons.without_dropoffs(video["views"], video["duration_s"])
         return DropoffsHead.model_validate({**video, "reason": _told(reason)})
 
-    return await tables.answer(table, "dropoffs", partial(_known, warehouse, video_id), head)
+    return await tables.answer(table, "dropoffs", partial(_known, videos, video_id), head)
 
 
 @router.get(
@@ -126,7 +127,7 @@ async def significant_dropoffs(tables: TheTables, warehouse: TheWarehouse, video
     response_model=KeyMoments,
     responses=_TABLE,
 )
-async def key_moments(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+async def key_moments(tables: TheTables, videos: TheVideos, video_id: VideoId) -> Response:
     """The key moments in the order of the video; when there are none, the reason."""
     table = queries.of_video(queries.MOMENTS, video_id, "key-moments")
 
@@ -134,13 +135,15 @@ async def key_moments(tables: TheTables, warehouse: TheWarehouse, video_id: Vide
         reason = None if first else reasons.without_moments(video["views"])
         return MomentsHead.model_validate({**video, "reason": _told(reason)})
 
-    return await tables.answer(table, "moments", partial(_known, warehouse, video_id), head)
+    return await tables.answer(table, "moments", partial(_known, videos, video_id), head)
 
 
 @router.get("/engagement_summary", summary="The engagement figures", responses=responses(404, 422, 503))
-async def engagement_summary(warehouse: TheWarehouse, video_id: VideoId, choice: TheChoice) -> EngagementSummary:
+async def engagement_summary(
+    warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId, choice: TheChoice
+) -> EngagementSummary:
     """All figures of one video, or of some days and segments. Without views ratios are null, and the reason says so."""
-    video = await _known(warehouse, video_id)
+    video = await _known(videos, video_id)
     of_all = int(video["views"])
     if not choice.is_all:
         video = {**video, **await _chosen_figures(warehouse, video_id, choice)}
@@ -154,14 +157,14 @@ async def engagement_summary(warehouse: TheWarehouse, video_id: VideoId, choice:
     response_model=EngagementDaily,
     responses=_TABLE,
 )
-async def engagement_daily(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+async def engagement_daily(tables: TheTables, videos: TheVideos, video_id: VideoId) -> Response:
     """A row a UTC day with sessions."""
     table = queries.of_video(queries.DAYS, video_id, "engagement-daily")
 
     def head(video: Row, first: Row | None) -> DaysHead:
         return DaysHead.model_validate({**video, "reason": _without_rows(first)})
 
-    return await tables.answer(table, "days", partial(_known, warehouse, video_id), head)
+    return await tables.answer(table, "days", partial(_known, videos, video_id), head)
 
 
 @router.get(
@@ -170,14 +173,14 @@ async def engagement_daily(tables: TheTables, warehouse: TheWarehouse, video_id:
     response_model=EngagementBySegment,
     responses=_TABLE,
 )
-async def engagement_by_segment(tables: TheTables, warehouse: TheWarehouse, video_id: VideoId) -> Response:
+async def engagement_by_segment(tables: TheTables, videos: TheVideos, video_id: VideoId) -> Response:
     """A row a segment with views; each dimension splits the same views."""
     table = queries.of_video(queries.SEGMENTS, video_id, "segments")
 
     def head(video: Row, first: Row | None) -> SegmentsHead:
         return SegmentsHead.model_validate({**video, "reason": _without_rows(first)})
 
-    return await tables.answer(table, "segments", partial(_known, warehouse, video_id), head)
+    return await tables.answer(table, "segments", partial(_known, videos, video_id), head)
 
 
 @router.get(
@@ -209,11 +212,9 @@ async def report(
     return Response(text, media_type=make.MEDIA_TYPES[format], headers={"Cache-Control": "no-cache"})
 
 
-async def _known(warehouse: Warehouse, video_id: str) -> dict[str, Any]:
+async def _known(videos: KnownVideos, video_id: str) -> Row:
     """What every answer about a video begins with; 404 when there is no such video."""
-    video = await queries.video(warehouse, video_id)
-    if video is None:
-        raise unknown_video(video_id)
+    video = await videos(video_id)
     return {**video, "sufficiency": reasons.sufficiency(int(video["views"]))}
 
 
