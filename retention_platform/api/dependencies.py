@@ -47,7 +47,7 @@ def _version(request: Request) -> MartsVersion:
     return version
 
 
-def _answers(request: Request) -> Kept[bytes]:
+def _kept(request: Request) -> Kept[bytes]:
     answers: Kept[bytes] = request.app.state.answers
     return answers
 
@@ -71,7 +71,7 @@ TheSettings = Annotated[Settings, Depends(_settings)]
 TheWarehouse = Annotated[Warehouse, Depends(_warehouse)]
 TheHealthCheck = Annotated[HealthCheck, Depends(_health)]
 TheVersion = Annotated[MartsVersion, Depends(_version)]
-TheAnswers = Annotated[Kept[bytes], Depends(_answers)]
+TheKeptAnswers = Annotated[Kept[bytes], Depends(_kept)]
 TheVideos = Annotated[KnownVideos, Depends(_videos)]
 TheMetrics = Annotated[Metrics, Depends(_metrics)]
 VideoId = Annotated[

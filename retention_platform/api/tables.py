@@ -1,8 +1,7 @@
 """How an answer that is mostly a table leaves: ClickHouse writes its rows as JSON, CSV or Parquet, which pass through.
 
 The API puts its envelope around JSON rows and reads none but the first; the models of `models` describe the result and
-the tests hold the two together. Answers carry the marts' version as their ETag: who has it already gets 304 and no
-rows, and until it is another the same question is answered from memory.
+the tests hold the two together.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import orjson
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from retention_platform.api.dependencies import TheAnswers, TheVersion, TheWarehouse
+from retention_platform.api.answers import TheAnswers
+from retention_platform.api.dependencies import TheWarehouse
 from retention_platform.api.queries import Table
 
 Known = TypeVar("Known")
@@ -49,7 +49,6 @@ _SETTINGS: dict[str, str | int] = {
 }
 _ACCEPTED = {"application/json": Format.JSON, "text/csv": Format.CSV, "application/vnd.apache.parquet": Format.PARQUET}
 
-UNCHANGED: dict[str, Any] = {"description": "The marts are those of the ETag in If-None-Match"}
 #: For the OpenAPI page: the other things a path can answer with.
 ALSO: dict[str, Any] = {
     "text/csv": {"schema": {"type": "string"}},
@@ -83,20 +82,10 @@ def accepted(header: str) -> Format:
 class Tables:
     """Answers one request with a table."""
 
-    def __init__(
-        self,
-        request: Request,
-        warehouse: TheWarehouse,
-        version: TheVersion,
-        answers: TheAnswers,
-        format: WantedFormat,
-    ) -> None:
+    def __init__(self, warehouse: TheWarehouse, answers: TheAnswers, format: WantedFormat) -> None:
         self._warehouse = warehouse
-        self._version = version
         self._answers = answers
         self._format = format
-        self._question = (request.scope["raw_path"], request.scope["query_string"], format)
-        self._known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
 
     async def answer(
         self,
@@ -110,25 +99,19 @@ class Tables:
         """The rows as the member ``name`` of the object that ``head`` makes, or alone as CSV or Parquet.
 
         ``head`` is given what ``known`` finds out and the first row, if there is one. 304 when the client has them of
-        this version of the marts; ``live`` answers are never kept. What ``known`` raises goes to the client first.
+        this version of the marts; ``live`` rows are never kept. What ``known`` raises goes to the client first.
         """
-        headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization, X-API-Key"}
-        if not live:
-            # Before the rows are read: rows newer than their version are asked for again, never kept for too long.
-            version = await self._version()
-            tag = f'W/"{version}-{self._format.value}"'
-            headers |= {"ETag": tag, "Cache-Control": "no-cache"}
-            if tag in self._known:
-                return Response(status_code=304, headers=headers)
 
         async def made() -> bytes:
             return await self._body(table, name, known, head)
 
-        body = await made() if live else await self._answers(version, self._question, made)
+        headers = {}
         if self._format is not Format.JSON:
             file = re.sub(r"[^A-Za-z0-9._-]+", "-", table.name).strip("-.") or "table"
             headers["Content-Disposition"] = f'attachment; filename="{file}.{self._format.value}"'
-        return Response(body, media_type=MEDIA_TYPES[self._format], headers=headers)
+        if live:
+            return await self._answers.of_now(made, MEDIA_TYPES[self._format], headers)
+        return await self._answers.of_marts(made, self._format.value, MEDIA_TYPES[self._format], headers)
 
     async def _body(
         self,

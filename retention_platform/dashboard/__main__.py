@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from retention_platform.dashboard.theme import streamlit_options
@@ -43,6 +44,19 @@ def check_port(settings: Settings) -> None:
         ) from None
 
 
+def warm() -> None:
+    """Do once what takes long when it is done first, so that the first viewer does not wait for it."""
+    import plotly.tools  # type: ignore[import-untyped]
+
+    from retention_platform.api.models.curves import RetentionCurve
+    from retention_platform.dashboard import figures, theme
+    from retention_platform.dashboard.views import common, live, overview, pipeline, video  # noqa: F401
+
+    nothing = RetentionCurve.model_construct(points=[], duration_s=1.0, views=0)
+    plotly.tools.return_figure_from_figure_or_data(figures.retention(nothing, theme.palette(dark=False)), True)
+    common.api()
+
+
 def main() -> None:
     """Serve until a signal; a user's error is one line on stderr and exit code 1."""
     try:
@@ -53,6 +67,7 @@ def main() -> None:
         raise SystemExit(1) from None
     from streamlit.web import bootstrap
 
+    threading.Thread(target=warm, daemon=True).start()
     chosen = options(settings)
     bootstrap.load_config_options(chosen)
     bootstrap.run(str(APP), False, [], chosen)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from retention_platform.api import audience
+from retention_platform.api.answers import UNCHANGED
 from retention_platform.api.dependencies import TheVideos, TheWarehouse
 from retention_platform.api.errors import bad_parameter, responses
 from retention_platform.api.known_videos import KnownVideos
@@ -21,7 +22,7 @@ from retention_platform.api.models.audience import (
     ViewersNowHead,
 )
 from retention_platform.api.models.base import Reason
-from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
+from retention_platform.api.tables import ALSO, Row, TheTables
 from retention_platform.contract import MAX_ID_LENGTH
 
 router = APIRouter(tags=["audience"])

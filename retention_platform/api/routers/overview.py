@@ -10,13 +10,14 @@ from starlette.concurrency import run_in_threadpool
 
 from retention_platform.api import overview as at_a_glance
 from retention_platform.api import queries
+from retention_platform.api.answers import UNCHANGED, TheAnswers
 from retention_platform.api.dependencies import TheSettings, TheVideos, TheWarehouse, VideoId
 from retention_platform.api.errors import responses
 from retention_platform.api.models.overview import Overview, Runs, Typical
 from retention_platform.api.queries import Order, Sort
 from retention_platform.api.routers.videos import MAX_OFFSET, MAX_SEARCH, list_head
 from retention_platform.api.runs import newest_runs
-from retention_platform.api.tables import ALSO, UNCHANGED, TheTables
+from retention_platform.api.tables import ALSO, TheTables
 from retention_platform.report.facts import typical_of
 from retention_platform.report.queries import SECTIONS
 
@@ -54,17 +55,22 @@ async def overview(
     "/video/{video_id:video_id}/typical",
     tags=["one video"],
     summary="What is typical for videos of this length",
-    responses=responses(404, 422, 503),
+    response_model=Typical,
+    responses={304: UNCHANGED, **responses(404, 422, 503)},
 )
-async def typical(warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId) -> Typical:
+async def typical(answers: TheAnswers, warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId) -> Response:
     """Medians of other videos of similar length, or of all when there are too few of these."""
-    await videos(video_id)
-    found = typical_of(await warehouse.rows(SECTIONS["typical"].sql, {"video_id": video_id}))
-    known = dict.fromkeys(Typical.model_fields) | {"video_id": video_id, "videos": 0}
-    if found is not None:
-        peers = "similar" if found.of_similar_length else "all"
-        known |= {**found.medians, "peers": peers, "videos": found.videos}
-    return Typical.model_validate(known)
+
+    async def made() -> Typical:
+        await videos(video_id)
+        found = typical_of(await warehouse.rows(SECTIONS["typical"].sql, {"video_id": video_id}))
+        known = dict.fromkeys(Typical.model_fields) | {"video_id": video_id, "videos": 0}
+        if found is not None:
+            peers = "similar" if found.of_similar_length else "all"
+            known |= {**found.medians, "peers": peers, "videos": found.videos}
+        return Typical.model_validate(known)
+
+    return await answers.model(made)
 
 
 @router.get("/runs", tags=["service"], summary="The newest runs of Dagster", responses=responses(422))

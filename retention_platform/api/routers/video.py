@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 
 from retention_platform.api import curves, queries
+from retention_platform.api.answers import UNCHANGED, TheAnswers
 from retention_platform.api.choice import CALL, Choice, TheChoice
 from retention_platform.api.curves import Curve
 from retention_platform.api.dependencies import TheVideos, TheWarehouse, VideoId
@@ -34,7 +35,7 @@ from retention_platform.api.models.videos import (
     EngagementSummary,
     SegmentsHead,
 )
-from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
+from retention_platform.api.tables import ALSO, Row, TheTables
 from retention_platform.api.warehouse import Warehouse
 from retention_platform.report import make, reasons
 from retention_platform.report import queries as report_queries
@@ -138,17 +139,26 @@ async def key_moments(tables: TheTables, videos: TheVideos, video_id: VideoId) -
     return await tables.answer(table, "moments", partial(_known, videos, video_id), head)
 
 
-@router.get("/engagement_summary", summary="The engagement figures", responses=responses(404, 422, 503))
+@router.get(
+    "/engagement_summary",
+    summary="The engagement figures",
+    response_model=EngagementSummary,
+    responses={304: UNCHANGED, **responses(404, 422, 503)},
+)
 async def engagement_summary(
-    warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId, choice: TheChoice
-) -> EngagementSummary:
+    answers: TheAnswers, warehouse: TheWarehouse, videos: TheVideos, video_id: VideoId, choice: TheChoice
+) -> Response:
     """All figures of one video, or of some days and segments. Without views ratios are null, and the reason says so."""
-    video = await _known(videos, video_id)
-    of_all = int(video["views"])
-    if not choice.is_all:
-        video = {**video, **await _chosen_figures(warehouse, video_id, choice)}
-    reason = _without_views(of_all, video["views"])
-    return EngagementSummary.model_validate({**video, "chosen": choice.described(), "reason": reason})
+
+    async def made() -> EngagementSummary:
+        video = await _known(videos, video_id)
+        of_all = int(video["views"])
+        if not choice.is_all:
+            video = {**video, **await _chosen_figures(warehouse, video_id, choice)}
+        reason = _without_views(of_all, video["views"])
+        return EngagementSummary.model_validate({**video, "chosen": choice.described(), "reason": reason})
+
+    return await answers.model(made)
 
 
 @router.get(

@@ -8,12 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from retention_platform.api import curves, queries
+from retention_platform.api.answers import UNCHANGED
 from retention_platform.api.dependencies import TheWarehouse
 from retention_platform.api.errors import responses, unknown_video
 from retention_platform.api.models.curves import Compared, Comparison, ComparisonHead
 from retention_platform.api.models.videos import VideoList, VideoListHead, VideoTotals
 from retention_platform.api.queries import Order, Sort
-from retention_platform.api.tables import ALSO, UNCHANGED, Row, TheTables
+from retention_platform.api.tables import ALSO, Row, TheTables
 from retention_platform.contract import MAX_ID_LENGTH
 from retention_platform.report.reasons import SUFFICIENT_VIEWS
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import streamlit as st
 
+from retention_platform.api.models.overview import Typical
 from retention_platform.api.models.videos import EngagementSummary, Segment
 from retention_platform.dashboard import figures, markup, sentences
 from retention_platform.dashboard.address import DIMENSIONS, MAX_COMPARED, Selection, selection
@@ -42,8 +43,13 @@ def show() -> None:
     if facts.summary.reason is not None or not facts.curve.points:
         st.info(_empty(facts.summary), icon=":material/visibility_off:")
     else:
+        headline, further = _figures(facts)
+        # Before the curve: who opens the page reads them while the browser still fetches what draws charts.
+        _cards(headline)
         _curve(facts, chosen)
-        _numbers(facts)
+        st.subheader("Further figures", anchor=False)
+        _cards(further)
+        st.caption(_typical(facts.typical))
     chosen = _more(chosen, segments)
     st.query_params.from_dict(chosen.query())
 
@@ -126,26 +132,29 @@ def _empty(summary: EngagementSummary) -> str:
     return f"**No views yet**: {reason}. As soon as players report playing it, the curve is here."
 
 
-def _numbers(facts: Facts) -> None:
-    typical = facts.typical
-    found = sentences.figures(facts.summary, typical)
-    st.subheader("In figures", anchor=False)
-    for row in (found[:4], found[4:]):
-        for place, figure in zip(st.columns(4), row, strict=True):
-            place.metric(
-                figure.name,
-                figure.value,
-                figure.difference,
-                delta_description=None if figure.typical is None else f"typical {figure.typical}",
-                help=figure.meaning,
-                border=True,
-                height="stretch",
-            )
-    peers = "of similar length" if typical.peers == "similar" else "of any length, since few are of similar length"
+def _figures(facts: Facts) -> tuple[list[sentences.Figure], list[sentences.Figure]]:
+    found = sentences.figures(facts.summary, facts.typical)
+    return found[:4], found[4:]
+
+
+def _cards(row: list[sentences.Figure]) -> None:
+    for place, figure in zip(st.columns(len(row)), row, strict=True):
+        place.metric(
+            figure.name,
+            figure.value,
+            figure.difference,
+            delta_description=None if figure.typical is None else f"typical {figure.typical}",
+            help=figure.meaning,
+            border=True,
+            height="stretch",
+        )
+
+
+def _typical(typical: Typical) -> str:
     if typical.peers is None:
-        st.caption("Nothing is called typical: fewer than 5 other videos have enough views to compare with.")
-    else:
-        st.caption(f"Typical: the median of {plural(typical.videos, 'other video')} {peers}.")
+        return "Nothing is called typical: fewer than 5 other videos have enough views to compare with."
+    peers = "of similar length" if typical.peers == "similar" else "of any length, since few are of similar length"
+    return f"Typical: the median of {plural(typical.videos, 'other video')} {peers}."
 
 
 def _curve(facts: Facts, chosen: Selection) -> None:
