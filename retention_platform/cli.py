@@ -117,7 +117,7 @@ def migrate() -> None:
     applied = migrate(connect(settings), raw_ttl_days=settings.raw_ttl_days)
     typer.echo(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
     if settings.kafka_bootstrap_servers:
-        made = ensure_topics(settings)
+        made = ensure_topics(settings, partitions=settings.kafka_partitions)
         typer.echo(f"created topics {', '.join(made)}" if made else "the topics exist")
     else:
         typer.echo("topics not looked at: KAFKA_BOOTSTRAP_SERVERS is not set")
@@ -183,9 +183,8 @@ def refresh(
     from retention_platform.orchestration.launch import launch_job
 
     settings = get_settings()
-    base = f"http://{settings.dagster_host}:{settings.dagster_port}"
     with console.status("Dagster is materializing the marts …"):
-        launch_job(base, "reconcile" if full else "marts", on_progress=lambda _: None)
+        launch_job(settings.dagster_url, "reconcile" if full else "marts", on_progress=lambda _: None)
     console.print("the marts are fresh")
 
 

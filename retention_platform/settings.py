@@ -19,6 +19,8 @@ from retention_platform.errors import SettingsError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_project"
 STACK_ENV = Path("run") / "stack.env"
+#: The path under which a proxy shows a service: none, or like /api.
+_PREFIX = r"^(/[A-Za-z0-9_-]+)*$"
 
 
 class Settings(BaseSettings):
@@ -35,6 +37,7 @@ class Settings(BaseSettings):
     clickhouse_secure: bool = False
 
     kafka_bootstrap_servers: str = Field(default="", description="empty: no broker is known")
+    kafka_partitions: int = Field(default=4, ge=1, description="of topics that `retention migrate` makes")
     kafka_group: str = "retention-ingest"
     kafka_log_id: str = Field(
         default="", description="names the log in deduplication tokens; empty: asked of the broker"
@@ -42,11 +45,19 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_root_path: str = Field(
+        default="", pattern=_PREFIX, description="under which path a proxy shows the API; it is served without as well"
+    )
     api_keys: SecretStr = Field(default=SecretStr(""), description="who may ask: comma-separated; empty: everybody")
     api_rate_limit: int = Field(default=0, ge=0, description="requests a minute and client; 0: as many as they like")
     api_cors_origins: str = Field(default="", description="web origins that may ask from a browser, comma-separated")
     dagster_host: str = "127.0.0.1"
     dagster_port: int = 3000
+    dagster_path_prefix: str = Field(
+        default="",
+        pattern=_PREFIX,
+        description="where on its port Dagster is, as its option --path-prefix; empty: all of it",
+    )
     docs_host: str = "127.0.0.1"
     docs_port: int = Field(default=8082, description="dbt's documentation of every model and column")
     dashboard_host: str = "127.0.0.1"
@@ -84,6 +95,11 @@ class Settings(BaseSettings):
     def api_cors_origin_list(self) -> list[str]:
         """Web origins whose pages may ask the API from a browser."""
         return _listed(self.api_cors_origins)
+
+    @property
+    def dagster_url(self) -> str:
+        """Where Dagster's webserver is."""
+        return f"http://{self.dagster_host}:{self.dagster_port}{self.dagster_path_prefix}"
 
     def kafka_config(self) -> dict[str, Any]:
         """librdkafka's settings to reach the broker. Raises SettingsError when none is known."""

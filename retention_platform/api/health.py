@@ -82,7 +82,7 @@ class HealthCheck:
             return error
 
     async def _dagster(self) -> str | RetentionError:
-        base = f"http://{self._settings.dagster_host}:{self._settings.dagster_port}"
+        base = self._settings.dagster_url
         try:
             async with httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as client:
                 answer = (await client.get(f"{base}/server_info")).raise_for_status().json()

@@ -104,7 +104,7 @@ class Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         # A browser asks without the key whether it may send one (CORS preflight): that is answered further out.
-        if scope["type"] == "http" and not _OPEN.fullmatch(scope["path"]):
+        if scope["type"] == "http" and not _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
             request = Request(scope)
             answer = await self._refusal(request)
             if answer is not None:

@@ -24,7 +24,7 @@ query ($limit: Int!) {
 
 def newest_runs(settings: Settings, limit: int) -> Runs:
     """The newest runs, or the reason why there are none to tell of. Waits for the webserver, 3 s at most."""
-    url = f"http://{settings.dagster_host}:{settings.dagster_port}"
+    url = settings.dagster_url
     try:
         with connection(url) as client:
             client.timeout = ASK_SECONDS

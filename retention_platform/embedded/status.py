@@ -139,7 +139,7 @@ def _marts(settings: Settings) -> tuple[bool, str]:
 
 
 def _dagster(settings: Settings) -> tuple[bool, str]:
-    base = f"http://{settings.dagster_host}:{settings.dagster_port}"
+    base = settings.dagster_url
     query = "{ instance { daemonHealth { allDaemonStatuses { daemonType healthy required } } } }"
     answer = httpx.post(f"{base}/graphql", json={"query": query}, timeout=3.0).json()
     statuses = answer["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]

@@ -151,7 +151,7 @@ class Stack:
         is_first = not self._has_marts()
         if history is not None:
             is_first |= history(self)
-        dagster = f"http://{self.settings.dagster_host}:{self.settings.dagster_port}"
+        dagster = self.settings.dagster_url
         with self.step("API"):
             api = f"http://{self.settings.api_host}:{self.settings.api_port}/"
             self.wait_for("the API", lambda: answers(api))
@@ -482,10 +482,9 @@ def what_next(settings: Settings, home: Home, seconds: float) -> Table:
     table = Table(title=f"Retention is ready ({seconds:.0f} s)", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    dagster = f"http://{settings.dagster_host}:{settings.dagster_port}"
     api = f"http://{settings.api_host}:{settings.api_port}"
     table.add_row("Dashboard", dashboard_url(settings))
-    table.add_row("Dagster", f"{dagster}  assets, runs, lineage")
+    table.add_row("Dagster", f"{settings.dagster_url}  assets, runs, lineage")
     table.add_row("API", f"{api}  (documentation: {api}/docs)")
     docs = f"http://{settings.docs_host}:{settings.docs_port}"
     table.add_row("Docs", f"{docs}  every table and column, and what it is made of")
