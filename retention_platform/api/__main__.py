@@ -17,6 +17,8 @@ from retention_platform.settings import Settings, get_settings
 
 #: Seconds that requests under way may take to end after SIGTERM or Ctrl-C.
 GRACE_SECONDS = 2
+#: An idle connection is kept longer than clients and proxies trust one: who asks on it must not find it just closed.
+KEEP_ALIVE_SECONDS = 75
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -37,7 +39,12 @@ def main() -> None:
     try:
         settings = get_settings()
         with listen(settings) as taken:
-            config = uvicorn.Config(create_app(settings), timeout_graceful_shutdown=GRACE_SECONDS, access_log=False)
+            config = uvicorn.Config(
+                create_app(settings),
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                access_log=False,
+            )
             access_log.setLevel(logging.INFO)
             access_log.addHandler(_access_lines())
             uvicorn.Server(config).run(sockets=[taken])

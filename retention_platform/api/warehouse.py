@@ -30,6 +30,8 @@ CONNECT_SECONDS = 2.0
 QUERY_SECONDS = 15.0
 #: Connections to ClickHouse at most; further requests wait for a free one.
 CONNECTIONS = 20
+#: A connection idle for longer is not used again: ClickHouse closes it after 30, maybe just when a query is sent.
+IDLE_SECONDS = 10.0
 
 
 class WarehouseAway(ServiceError):
@@ -128,6 +130,7 @@ class Warehouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=QUERY_SECONDS,
             connector_limit_per_host=CONNECTIONS,
+            keepalive_timeout=IDLE_SECONDS,
             autogenerate_session_id=False,
             client_name="retention-api",
         )

@@ -29,6 +29,8 @@ from retention_platform.errors import ServiceError
 
 #: Seconds to wait for an answer; analyses by a language model take longer.
 SECONDS, ANALYSIS_SECONDS = 20.0, 120.0
+#: A connection idle for longer is not used again; the API keeps them for much longer.
+IDLE_SECONDS = 5.0
 #: Answers that are kept, and how long one is believed without asking.
 KEEP_ANSWERS, BELIEVE_SECONDS = 256, 1.0
 #: The same of which videos and segments there are: everything else waits for them, and they hardly change.
@@ -76,6 +78,7 @@ class Api:
             base_url=self.base_url,
             headers={"X-API-Key": key} if key else {},
             timeout=httpx.Timeout(SECONDS, connect=2.0),
+            limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
             transport=transport,
             trust_env=False,
         )
