@@ -46,6 +46,8 @@ _SETTINGS: dict[str, str | int] = {
     "output_format_json_quote_denormals": 0,
     "date_time_output_format": "iso",
     "output_format_parquet_string_as_string": 1,
+    # What spreadsheets and data frames take for nothing.
+    "format_csv_null_representation": "",
 }
 _ACCEPTED = {"application/json": Format.JSON, "text/csv": Format.CSV, "application/vnd.apache.parquet": Format.PARQUET}
 
