@@ -308,6 +308,49 @@ def test_an_insert_whose_client_stalls_can_be_killed(url: str, database: str, si
     assert ask(url, f"select count() from {database}.t").text == "0\n"
 
 
+@pytest.mark.parametrize("size", [6, 5_000_000])
+@pytest.mark.parametrize("in_url", [True, False])
+def test_a_client_that_stops_to_send_is_not_waited_for_without_end(
+    url: str, database: str, size: int, in_url: bool
+) -> None:
+    assert ask(url, f"create table {database}.t (a Int32) engine = MergeTree order by a").status_code == 200
+    query_id = uuid.uuid4().hex
+    insert = f"insert into {database}.t format CSV"
+    body = b"1\n" * (size // 4)
+    if not in_url:
+        body = f"{insert}\n".encode() + body
+    asked = {"query_id": query_id, "http_receive_timeout": "1.5"} | ({"query": insert} if in_url else {})
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
+        head = f"POST /?{urlencode(asked)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + size}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        answer = connection.recv(1 << 20)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nx-clickhouse-exception-code: 209\r\n" in answer.lower()
+    wait_for(lambda: not runs(url, query_id))
+    assert ask(url, f"select count() from {database}.t").text == "0\n"
+
+
+def test_a_client_that_sends_slowly_is_waited_for(url: str, database: str) -> None:
+    assert ask(url, f"create table {database}.t (a Int32) engine = MergeTree order by a").status_code == 200
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(6):
+            time.sleep(0.5)
+            yield b"%d\n" % number
+
+    answer = ask(url, pieces(), query=f"insert into {database}.t format CSV", http_receive_timeout=2)
+    assert answer.status_code == 200, answer.text
+    assert ask(url, f"select count() from {database}.t").text == "6\n"
+
+
+def test_a_client_that_stops_to_read_is_not_waited_for_without_end(url: str) -> None:
+    query_id = uuid.uuid4().hex
+    with raw(url, b"select * from system.numbers format RowBinary", query_id=query_id, http_send_timeout=1):
+        wait_for(lambda: runs(url, query_id))
+        wait_for(lambda: not runs(url, query_id))
+
+
 def test_the_id_of_a_query_is_what_its_client_gave_it_wherever_it_is_told(url: str) -> None:
     query_id = f"it's {uuid.uuid4().hex}"
     answer = ask(url, "select queryID(), query_id() as q, 'queryID()'", query_id=query_id, default_format="JSONCompact")

@@ -193,6 +193,8 @@ class Answer:
             await self._send({"type": "http.response.start", "status": 200, "headers": _encoded_headers(headers)})
 
     async def _body(self, data: bytes, *, more: bool = True) -> None:
+        if self._wire is not None and self.asked is not None:
+            await self._wire.drained(self.asked.send_seconds)
         if len(data) >= _MUCH and more and self._wire is not None and await self._wire.write(data):
             return
         if data or not more:

@@ -177,8 +177,11 @@ class Inlet(_End):
     def __init__(self, socket: int) -> None:
         super().__init__(os.dup(socket))
 
-    async def move(self, pipe: Writer, size: int) -> int:
-        """Move ``size`` bytes into the pipe, dropping them once its other end is closed; returns how many came."""
+    async def move(self, pipe: Writer, size: int, timeout: float | None) -> int:
+        """Move ``size`` bytes into the pipe, dropping them once its other end is closed; returns how many came.
+
+        Raises asyncio.TimeoutError when none came for ``timeout`` seconds.
+        """
         assert self._descriptor is not None
         left, wanted = size, True
         with contextlib.suppress(ConnectionError):
@@ -192,7 +195,8 @@ class Inlet(_End):
                 if moved == 0:
                     break
                 if moved is None:
-                    await self._ready(None, write=False)
+                    if not await self._ready(timeout, write=False):
+                        raise asyncio.TimeoutError
                 else:
                     left -= moved
                     # However fast both sides are, others have their turn.

@@ -57,20 +57,30 @@ class Wire:
 
     async def write(self, data: bytes) -> bool:
         """Send a piece of a body in chunks as it is, where ASGI would copy it; False when it cannot be so sent."""
-        cycle, flow = self._protocol.cycle, self._protocol.flow
+        cycle = self._protocol.cycle
         if not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
             return False
-        if flow.write_paused and not cycle.disconnected:
-            await flow.drain()
         if not cycle.disconnected:
             self._protocol.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
         return True
 
-    async def splice(self, pipe: Writer) -> None:
+    async def drained(self, timeout: float | None) -> None:
+        """Wait until the client has taken most of what it was sent.
+
+        When it takes nothing for ``timeout`` seconds it is taken for gone, which ASGI tells.
+        """
+        cycle, flow = self._protocol.cycle, self._protocol.flow
+        if flow.write_paused and not cycle.disconnected:
+            try:
+                await asyncio.wait_for(flow.drain(), timeout)
+            except asyncio.TimeoutError:
+                self._protocol.transport.abort()
+
+    async def splice(self, pipe: Writer, timeout: float | None) -> None:
         """Move the rest of the body into a pipe when it is big; ASGI then tells that the body has ended.
 
         Bytes that the pipe does not take any more are dropped. The client going away closes the connection, which ASGI
-        tells too.
+        tells too. Raises asyncio.TimeoutError when nothing came for ``timeout`` seconds.
         """
         if self.left < _MUCH or not CAN_SPLICE:
             return
@@ -80,8 +90,8 @@ class Wire:
         cycle.body.clear()
         inlet = Inlet(protocol.transport.get_extra_info("socket").fileno())
         try:
-            self.left -= await inlet.move(pipe, self.left)
-        except asyncio.CancelledError:
+            self.left -= await inlet.move(pipe, self.left, timeout)
+        except (asyncio.CancelledError, asyncio.TimeoutError):
             # Nobody knows where the next head would begin: the answer is the last.
             cycle.keep_alive = False
             raise

@@ -11,6 +11,8 @@ from retention_platform.embedded.clickhouse.errors import refused
 from retention_platform.embedded.clickhouse.users import User
 
 MAX_SESSION_SECONDS = 3600
+#: How long a client may stall, unless it says so: the engine's own http_receive_timeout and http_send_timeout.
+STALL_SECONDS = 30.0
 
 #: Parameters that speak to the HTTP interface alone, not to the engine.
 _INTERFACE = frozenset(
@@ -41,6 +43,7 @@ _FOR_READERS = _ANSWERING | {
     # Of inserts, which a reader makes none of: the JDBC driver sets them with each statement.
     *("async_insert", "wait_for_async_insert"),
 }
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -72,6 +75,9 @@ class Asked:
     buffer_bytes: int
     progress_seconds: float | None
     cors: bool
+    #: How long a client may neither send what it has promised, nor take what it has asked for.
+    receive_seconds: float | None
+    send_seconds: float | None
 
 
 def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Asked:
@@ -123,6 +129,8 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
             else None
         ),
         cors=on("add_http_cors_header"),
+        receive_seconds=_seconds(settings, "http_receive_timeout"),
+        send_seconds=_seconds(settings, "http_send_timeout"),
     )
 
 
@@ -137,6 +145,13 @@ def _session_timeout(parameters: Mapping[str, str]) -> int:
             f"Session timeout '{value}' is larger than max_session_timeout: {MAX_SESSION_SECONDS}.",
         )
     return int(value)
+
+
+def _seconds(settings: Mapping[str, str], name: str) -> float | None:
+    """A time to wait for the other side; None without end, which is what 0 stands for."""
+    value = settings.get(name, "")
+    seconds = float(value) if _SECONDS.fullmatch(value) else STALL_SECONDS
+    return seconds or None
 
 
 def _number(settings: Mapping[str, str], name: str, default: int, most: int = 10**9) -> int:

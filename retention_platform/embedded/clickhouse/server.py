@@ -28,7 +28,7 @@ from retention_platform.embedded.clickhouse.engine import Engine, Run, Statement
 from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
 from retention_platform.embedded.clickhouse.pipes import Reader, Writer
 from retention_platform.embedded.clickhouse.protocol import Wire, wire_of
-from retention_platform.embedded.clickhouse.request import Asked, asked_of
+from retention_platform.embedded.clickhouse.request import STALL_SECONDS, Asked, asked_of
 from retention_platform.embedded.clickhouse.session import Session
 from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, split_list
 from retention_platform.embedded.clickhouse.users import User, authenticate
@@ -52,21 +52,32 @@ _LOG = logging.getLogger("retention.clickhouse")
 
 
 class _Incoming:
-    """A request's messages, and whether its body has ended."""
+    """A request's messages, and whether its body has ended, or its client has stopped to send it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        #: Seconds that the client may take to send more.
+        self.patience: float | None = STALL_SECONDS
         self.ended = False
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self.patience)
+        except asyncio.TimeoutError:
+            raise self.stalled() from None
         self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
+    def stalled(self) -> EngineError:
+        """The error that says so; nothing more is waited for."""
+        self.ended = True
+        return refused("SOCKET_TIMEOUT", 209, f"Timeout exceeded while reading from socket ({self.patience:g} s).")
+
     async def drain(self) -> None:
         """Read the rest of the body, so that the client, which may still be sending, gets to read the answer."""
-        while not self.ended:
-            await self()
+        with contextlib.suppress(EngineError):
+            while not self.ended:
+                await self()
 
     async def gone(self) -> None:
         """Return when the client has gone away. The body must have ended."""
@@ -144,6 +155,7 @@ class Server:
                 await self._run(user, asked, _Given(text, insert_of(text), tables=tables), incoming, answer)
             return
         asked = asked_of(user, request.method, parameters, request.headers)
+        incoming.patience = asked.receive_seconds
         await self._run(user, asked, await _read(request, asked), incoming, answer)
 
     async def _run(self, user: User, asked: Asked, given: _Given, incoming: _Incoming, answer: Answer) -> None:
@@ -175,7 +187,7 @@ class Server:
             execution = loop.run_in_executor(self._queries, _execute, run, result, source)
             try:
                 if given.insert is not None and data is not None:
-                    await self._while_wanted(run, execution, _feed(data, given, given.insert.data))
+                    await self._while_wanted(run, execution, _feed(data, given, given.insert.data, incoming))
                     data.close()
                 watch = asyncio.create_task(self._watch(incoming, run, result))
                 try:
@@ -256,7 +268,7 @@ def _execute(run: Run, result: Reader, source: int | None) -> None:
             os.close(source)
 
 
-async def _feed(data: Writer, given: _Given, begin: int) -> None:
+async def _feed(data: Writer, given: _Given, begin: int, incoming: _Incoming) -> None:
     """Bring an INSERT its data. When it has failed already, read the rest for nothing. Raises EngineError."""
     wanted = await data.write(given.text[begin:])
     if given.rest is None:
@@ -264,7 +276,10 @@ async def _feed(data: Writer, given: _Given, begin: int) -> None:
     async for piece in given.rest:
         wanted = wanted and await data.write(piece)
         if given.wire is not None:
-            await given.wire.splice(data)
+            try:
+                await given.wire.splice(data, incoming.patience)
+            except asyncio.TimeoutError:
+                raise incoming.stalled() from None
 
 
 async def _read(request: Request, asked: Asked) -> _Given:
