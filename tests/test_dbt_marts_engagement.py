@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -143,6 +144,13 @@ def test_invented_and_real_viewers_have_in_the_marts_what_is_known_of_them(chain
     chain.send_videos(videos)
     chain.dbt("run")
     rows = {row["session_id"]: row for row in chain.mart("sessions").values()}
+    watching: Counter[tuple[str, int]] = Counter()
+    plays: Counter[tuple[str, int]] = Counter()
+
+    def played(video_id: str, intervals: list[tuple[int, int]]) -> None:
+        instants = [s for start, end in intervals for s in range(-(-start // 1000), -(-end // 1000))]
+        plays.update((video_id, instant) for instant in instants)
+        watching.update((video_id, instant) for instant in set(instants))
 
     for session in invented:
         truth, row = json.loads(session.truth()), rows.pop(session.session_id)
@@ -151,6 +159,7 @@ def test_invented_and_real_viewers_have_in_the_marts_what_is_known_of_them(chain
         assert (row["events"], row["intervals"]) == (truth["events"], len(truth["intervals"]))
         assert row["content_played_s"] == sum(end - start for start, end in truth["intervals"]) / 1000
         assert row["content_watched_s"] == covered(truth["intervals"]).count(1) / 1000
+        played(session.video_id, truth["intervals"])
 
     lengths, progresses = lengths_s(), 0
     for session_id, watched in watched_sessions().items():
@@ -160,11 +169,15 @@ def test_invented_and_real_viewers_have_in_the_marts_what_is_known_of_them(chain
         assert row["viewer_id"] == watched.viewer_id
         assert row["invalid_intervals"] == len(watched.segments) - len(valid)
         assert row["content_watched_s"] == covered(valid).count(1) / 1000
+        played(watched.video_id, valid)
         if watched.progress is not None and watched.length_s == lengths[watched.video_id]:
             assert row["percentage_watched"] == pytest.approx(100 * watched.progress, abs=0.2)
             progresses += 1
     assert progresses > 1000
     assert not any(row["is_view"] for row in rows.values())
+    curve = chain.mart("retention_curve")
+    assert {key: row["watching_views"] for key, row in curve.items() if row["watching_views"]} == watching
+    assert {key: row["segment_plays"] for key, row in curve.items() if row["segment_plays"]} == plays
     assert_engagement_equal(chain, chain.marts(), messages, videos)
 
     # One video's rows are found by its key, in the views behind them and in what is joined to them.
