@@ -64,6 +64,8 @@ def test_the_engine_takes_the_users_and_each_may_what_is_its_own(tmp_path: Path,
     assert bi == "GRANT SELECT ON marts.* TO bi\n"
     assert {line.split(" ON ")[0] for line in api.splitlines()} == {"GRANT SELECT"}
     assert "marts" not in ingest and "GRANT SELECT, INSERT ON raw.* TO ingest" in ingest
+    probed = next(line for line in ingest.splitlines() if " ON probe_*.*" in line)
+    assert "CREATE DATABASE" in probed and "DROP DATABASE" in probed and "CREATE VIEW" in probed
     assert "GRANT SELECT ON raw.* TO dbt" in dbt and "USER" not in dbt and "ROLE" not in dbt
 
 

@@ -82,6 +82,8 @@ class Probe:
     def _renamed(self, definition: str) -> str:
         """The same view between the copies: every name of a table in our databases points into the probe."""
         text = re.sub(r" UUID '[0-9a-f-]+'| TO INNER UUID '[0-9a-f-]+'", "", definition)
+        # Whoever makes the copy runs it: to run as the original's definer is a right of its own, and not needed.
+        text = re.sub(r" DEFINER = \S+ SQL SECURITY \w+", "", text)
         return _REFERENCE.sub(lambda match: f"{self._name}.{match[1]}_", text)
 
     def _drop(self) -> None:
