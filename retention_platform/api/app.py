@@ -49,7 +49,6 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Video retention analytics: where people leave a video, right to the second.",
         description="Read-only. `null` means nothing to say, `0` a measured zero, and `reason` why something is empty.",
         lifespan=lifespan,
-        root_path=settings.api_root_path,
     )
     app.state.settings = settings
     app.state.metrics = Metrics()

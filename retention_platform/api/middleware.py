@@ -1,7 +1,8 @@
 """What happens to every request before and after its handler: an id, one line in the access log, figures, and the
 doors: keys and the rate limit. It knows nothing of videos.
 
-Outermost first: `Observed` (id, log, figures) → CORS → `Guarded` (key, rate) → the routes.
+Outermost first: `Rooted` (the path a proxy shows it under) → `Observed` (id, log, figures) → CORS → `Guarded` (key,
+rate) → the routes.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ def install(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             expose_headers=["ETag", "Retry-After", REQUEST_ID],
         )
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(Rooted, path=settings.api_root_path)
+
+
+class Rooted:
+    """Tells the application under which path a proxy shows it; requests without that path are answered as well."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        await self._app({**scope, "root_path": self._path}, receive, send)
 
 
 class Observed:
