@@ -215,6 +215,19 @@ def test_a_result_waited_for_has_true_counts(url: str) -> None:
     assert int(summary["elapsed_ns"]) >= 1e9
 
 
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [("format CSV\n1\n2\n3\n", 3), ("values (4), (5)", 2), ("select number from numbers(10)", 10)],
+)
+def test_an_insert_tells_what_it_has_read_and_written(url: str, database: str, statement: str, rows: int) -> None:
+    assert ask(url, f"create table {database}.t (a Int32) engine = MergeTree order by a").status_code == 200
+    summary = json.loads(ask(url, f"insert into {database}.t {statement}").headers["X-ClickHouse-Summary"])
+    assert [int(summary[name]) for name in ("read_rows", "written_rows", "result_rows")] == [rows] * 3
+    # Four bytes for each Int32.
+    assert int(summary["written_bytes"]) == int(summary["result_bytes"]) == rows * 4
+    assert ask(url, f"select count() from {database}.t").text == f"{rows}\n"
+
+
 def test_progress_comes_in_headers_while_the_query_runs_and_the_connection_lives_on(url: str) -> None:
     query = b"select sleepEachRow(0.2) from numbers(5) settings max_block_size = 1"
     wanted = {"send_progress_in_http_headers": 1, "http_headers_progress_interval_ms": 150, "wait_end_of_query": 1}

@@ -251,7 +251,10 @@ class Run:
             self._write(kill(connection, shape, statement.output, statement.parameters), sink)
             return
         if kind != query_class.READ_ONLY:
-            self._write(connection.query(statement.text, statement.output, params=statement.parameters), sink)
+            result = connection.query(statement.text, statement.output, params=statement.parameters)
+            self._write(result, sink)
+            if kind == query_class.MUTATING:
+                self._count_writing(result)
             return
         self.gives_result = True
         if statement.user.may_write:
@@ -312,6 +315,14 @@ class Run:
         self.counts.result_bytes += len(data)
         self.gives_result |= bool(data)
         sink.put(data)
+
+    def _count_writing(self, result: Any) -> None:
+        """Count as a server does: what was written is the result, and the data of an INSERT was read."""
+        counts = self.counts
+        if self.statement.source is not None and result is not None:
+            counts.read_rows = max(counts.read_rows, result.rows_read())
+            counts.read_bytes = max(counts.read_bytes, result.bytes_read())
+        counts.result_rows, counts.result_bytes = counts.written_rows, counts.written_bytes
 
     def _for_client(self, block: bytes, shape: Shape | None) -> bytes:
         """A block as the client's revision of the protocol has it."""
