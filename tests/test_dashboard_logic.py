@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html.parser
+import re
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import streamlit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +19,9 @@ from retention_platform.api.models.curves import RankedPoint
 from retention_platform.api.models.moments import Dropoff
 from retention_platform.api.models.overview import OverviewItem
 from retention_platform.dashboard import client, figures, markup, sentences, theme
-from retention_platform.dashboard.__main__ import check_port, options
+from retention_platform.dashboard.__main__ import listen, options
 from retention_platform.dashboard.address import DIMENSIONS, MAX_COMPARED, Selection, selection
+from retention_platform.dashboard.ahead import ChartsAhead
 from retention_platform.errors import RetentionError, ServiceError
 from retention_platform.settings import load_settings
 from tests.dashboard_support import NASTY, NOW, FakeApi, dropoff, point
@@ -244,9 +248,9 @@ def test_a_taken_port_is_told_in_one_line() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(RetentionError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*set DASHBOARD_PORT"):
-            check_port(load_settings(dashboard_port=port))
-    check_port(load_settings(dashboard_port=port))
+        with pytest.raises(RetentionError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*set DASHBOARD_HOST and"):
+            listen(load_settings(dashboard_port=port))
+    listen(load_settings(dashboard_port=port)).close()
 
 
 def test_streamlit_knows_every_option_and_tells_nobody() -> None:
@@ -262,3 +266,18 @@ def test_streamlit_knows_every_option_and_tells_nobody() -> None:
 def test_a_page_of_the_catalogue_is_what_the_model_says() -> None:
     item = FakeApi().api().overview("", "views", "desc", 25, 0).videos[0]
     assert isinstance(item, OverviewItem) and item.sparkline == [1.0, 0.5, 0.25]
+
+
+def test_every_page_tells_the_browser_of_what_draws_charts_and_nothing_else_does() -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    app = Starlette(routes=[Route("/", lambda _: HTMLResponse("x")), Route("/data", lambda _: JSONResponse({}))])
+    app.add_middleware(ChartsAhead)
+    asked = TestClient(app)
+    told = asked.get("/").headers["link"]
+    part = re.fullmatch(r"<\./(static/js/PlotlyChart\.\S+\.js)>; rel=modulepreload; crossorigin", told)
+    assert part and (Path(streamlit.__file__).parent / "static" / part[1]).stat().st_size > 1_000_000
+    assert "link" not in asked.get("/data").headers

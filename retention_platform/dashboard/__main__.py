@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import uvicorn
+from starlette.middleware import Middleware
+
+from retention_platform import listening
+from retention_platform.dashboard.ahead import ChartsAhead
 from retention_platform.dashboard.theme import streamlit_options
 from retention_platform.errors import RetentionError
 from retention_platform.settings import Settings, get_settings
 
-APP = Path(__file__).with_name("app.py")
+if TYPE_CHECKING:
+    from streamlit.starlette import App
+
+SCRIPT = Path(__file__).with_name("app.py")
+#: Seconds that answers under way may take to end after SIGTERM or Ctrl-C; open pages connect again by themselves.
+GRACE_SECONDS = 1
 
 
 def options(settings: Settings) -> dict[str, object]:
@@ -30,18 +40,18 @@ def options(settings: Settings) -> dict[str, object]:
     }
 
 
-def check_port(settings: Settings) -> None:
-    """Raise RetentionError when the address cannot be listened on."""
-    host, port = settings.dashboard_host, settings.dashboard_port
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-        raise RetentionError(
-            f"cannot listen on {host}:{port} ({reason.lower()}): stop what uses it, or set DASHBOARD_PORT"
-        ) from None
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket on the configured address. Raises RetentionError when it cannot be had."""
+    return listening.listen(settings.dashboard_host, settings.dashboard_port, "DASHBOARD_HOST and DASHBOARD_PORT")
+
+
+def create_app(settings: Settings) -> App:
+    """The dashboard as an ASGI application; its options are those of the process."""
+    from streamlit.starlette import App
+    from streamlit.web import bootstrap
+
+    bootstrap.load_config_options(options(settings))
+    return App(str(SCRIPT), middleware=[Middleware(ChartsAhead)])
 
 
 def warm() -> None:
@@ -61,16 +71,18 @@ def main() -> None:
     """Serve until a signal; a user's error is one line on stderr and exit code 1."""
     try:
         settings = get_settings()
-        check_port(settings)
+        with listen(settings) as taken:
+            threading.Thread(target=warm, daemon=True).start()
+            config = uvicorn.Config(
+                create_app(settings),
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                access_log=False,
+                log_level="warning",
+            )
+            uvicorn.Server(config).run(sockets=[taken])
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    from streamlit.web import bootstrap
-
-    threading.Thread(target=warm, daemon=True).start()
-    chosen = options(settings)
-    bootstrap.load_config_options(chosen)
-    bootstrap.run(str(APP), False, [], chosen)
 
 
 if __name__ == "__main__":
