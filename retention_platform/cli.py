@@ -135,6 +135,32 @@ def ingest() -> None:
     run_ingest(get_settings())
 
 
+@app.command()
+def erase(
+    viewers: Annotated[list[str], typer.Argument(metavar="VIEWER...", help="Viewer ids as players send them.")],
+    rebuild: Annotated[bool, typer.Option(help="Build the marts anew afterwards, through the running Dagster.")] = True,
+) -> None:
+    """Remove viewers for good: from raw, rejects, the live tables and, by building them anew, the marts.
+
+    What comes of them later, or again because the topic is read once more, is not stored. The topic itself keeps their
+    messages as long as its retention says, and so do backups.
+    """
+    from retention_platform.ingest import erase as erasing
+    from retention_platform.ingest.pseudonym import Pseudonyms
+    from retention_platform.warehouse.client import connect
+
+    settings = get_settings()
+    key = settings.viewer_id_key()
+    # Both, since events from before the key was set hold the id itself.
+    stored = [*viewers, *(Pseudonyms(key).of(viewer) for viewer in viewers if key)]
+    done = erasing.erase(connect(settings), stored)
+    console.print(f"erased {done.events:,} events and {done.rejects:,} rejected messages")
+    if rebuild:
+        refresh(full=True)
+    else:
+        console.print("the marts still know them until `retention refresh --full`")
+
+
 app.command()(produce)
 app.command()(report)
 app.command()(insights)

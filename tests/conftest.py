@@ -44,6 +44,7 @@ def no_running_stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
                 "OPENAI_",
                 "INSIGHTS_",
                 "ALERT_",
+                "VIEWER_ID_",
             )
         ):
             monkeypatch.delenv(name)

@@ -126,7 +126,7 @@ class Warehouse:
             port=self._settings.clickhouse_port,
             username=self._settings.clickhouse_user,
             password=self._settings.clickhouse_password.get_secret_value(),
-            secure=self._settings.clickhouse_secure,
+            **self._settings.clickhouse_tls(),
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=QUERY_SECONDS,
             connector_limit_per_host=CONNECTIONS,

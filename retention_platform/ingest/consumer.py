@@ -24,6 +24,7 @@ from retention_platform.errors import ServiceError
 from retention_platform.ingest.batch import Batch, Intent, Limits, Start, encode_row, row_prefix, where_to_start
 from retention_platform.ingest.broker import TOPICS, LogQuestion, LogWatch, broker_away, log_identity
 from retention_platform.ingest.metrics import Metrics
+from retention_platform.ingest.pseudonym import Pseudonyms
 from retention_platform.ingest.sink import ClickHouseSink, Refused, Sink
 from retention_platform.ingest.workers import Workers
 from retention_platform.settings import Settings
@@ -120,6 +121,8 @@ class Ingest:
         self._stopping = threading.Event()
         self._broker_is_away = False
         self._clickhouse = Waiting()
+        key = settings.viewer_id_key()
+        self._pseudonyms = None if key is None else Pseudonyms(key)
         self._lag_told_at = 0.0
         #: Answers to commits, by what was committed; None for those that the broker took.
         self._answers: dict[Marks, KafkaError | None] = {}
@@ -277,6 +280,8 @@ class Ingest:
             if not batch.rows:
                 batch.opened_at = now
             key, value = message.key() or b"", message.value() or b""
+            if self._pseudonyms is not None:
+                value = self._pseudonyms.message(topic, value)
             row = encode_row(self._prefixes[topic], partition, offset, max(message.timestamp()[1], 0), key, value)
             batch.add(offset, row)
             batch.added_at = now

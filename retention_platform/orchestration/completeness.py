@@ -35,7 +35,7 @@ READING_SECONDS = 10.0
 SILENCE_SECONDS = 2.0
 
 #: Where the messages of a topic may be stored.
-_TABLES = {EVENTS_TOPIC: ("playback_events", "rejected_events")}
+_TABLES = {EVENTS_TOPIC: ("playback_events", "rejected_events", "erased_messages")}
 _OTHER_TABLES = ("videos", "rejected_events")
 
 _HOLES = """

@@ -54,12 +54,16 @@ class NodeResult:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that profiles.yml reads: settings may come from a running stack's file as well."""
+    # dbt's adapter has no option for an authority: the variable that OpenSSL reads is its only way to learn of one.
+    authority = {"SSL_CERT_FILE": str(settings.clickhouse_ca)} if settings.clickhouse_ca else {}
     return {
+        **authority,
         "CLICKHOUSE_HOST": settings.clickhouse_host,
         "CLICKHOUSE_PORT": str(settings.clickhouse_port),
         "CLICKHOUSE_USER": settings.clickhouse_user,
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password.get_secret_value(),
         "CLICKHOUSE_SECURE": "true" if settings.clickhouse_secure else "false",
+        "CLICKHOUSE_VERIFY": "true" if settings.clickhouse_verify else "false",
         "DO_NOT_TRACK": "1",
     }
 

@@ -34,7 +34,7 @@ def connect(
             port=settings.clickhouse_port,
             username=settings.clickhouse_user,
             password=settings.clickhouse_password.get_secret_value(),
-            secure=settings.clickhouse_secure,
+            **settings.clickhouse_tls(),
             connect_timeout=timeout,
             send_receive_timeout=answer_timeout,
             # Without a session of its own a client may be used from several threads.

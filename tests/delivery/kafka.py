@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.api_support import free_port
+from tests.tls import Authority
 
 VERSION = "4.1.0"
 PARTITIONS = 4
@@ -71,20 +72,34 @@ def unavailable() -> str | None:
 class Kafka:
     """One broker whose process may be killed and started again on its data."""
 
-    def __init__(self, folder: Path, advertised_port: int | None = None) -> None:
+    def __init__(self, folder: Path, advertised_port: int | None = None, secured: Authority | None = None) -> None:
+        """In ``folder``, which must not be there yet. With ``secured`` its clients speak TLS, as user retention with
+        password right.
+        """
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._properties = folder / "server.properties"
         folder.mkdir(parents=True)
         controller = free_port()
+        protocol, more = "PLAINTEXT", ""
+        self._client = {"bootstrap.servers": self.address, "log_level": 0}
+        if secured is not None:
+            protocol, more = "SASL_SSL", _secured(folder, secured)
+            self._client |= {
+                "security.protocol": protocol,
+                "ssl.ca.location": str(secured.ca),
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "retention",
+                "sasl.password": "right",
+            }
         self._properties.write_text(
             f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=CLIENT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=CLIENT://127.0.0.1:{advertised_port or self.port}
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CLIENT:{protocol},CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENT
 log.dirs={folder / "data"}
@@ -94,7 +109,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-""",
+{more}""",
             encoding="utf-8",
         )
         # In one argument: an id may begin with a dash.
@@ -110,7 +125,7 @@ auto.create.topics.enable=false
     def start(self) -> None:
         """Start it, and return when it answers."""
         self._process = self._java("kafka.Kafka", str(self._properties))
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        admin = AdminClient(self._client)
         deadline = time.monotonic() + 90
         while True:
             try:
@@ -122,13 +137,13 @@ auto.create.topics.enable=false
 
     def create_topics(self, *names: str) -> None:
         """Make topics with 4 partitions."""
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        admin = AdminClient(self._client)
         for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
             future.result(30)
 
     def delete_topics(self, *names: str) -> None:
         """Delete topics, and return when they are gone."""
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        admin = AdminClient(self._client)
         for future in admin.delete_topics(list(names)).values():
             future.result(30)
         deadline = time.monotonic() + 60
@@ -157,6 +172,29 @@ auto.create.topics.enable=false
         options = ["-Xmx400m", "-Xms100m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         with (self._folder / "kafka.log").open("ab") as log:
             return subprocess.Popen(["java", *options, "-cp", jars, *arguments], stdout=log, stderr=subprocess.STDOUT)
+
+
+def _secured(folder: Path, authority: Authority) -> str:
+    """The properties of a listener CLIENT with TLS and one user, that other brokers would use as well."""
+    both = folder / "server-and-key.pem"
+    # Kafka reads no key in the older form that openssl may write.
+    key = subprocess.run(
+        ["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", str(authority.key)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    both.write_text(key + authority.cert.read_text(encoding="utf-8"), encoding="utf-8")
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    return f"""listener.name.client.ssl.keystore.type=PEM
+listener.name.client.ssl.keystore.location={both}
+listener.name.client.ssl.truststore.type=PEM
+listener.name.client.ssl.truststore.location={authority.ca}
+listener.name.client.sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.client.plain.sasl.jaas.config={login} username="retention" password="right" user_retention="right";
+"""
 
 
 def _cluster_id() -> str:

@@ -1,0 +1,203 @@
+"""An erased viewer is gone from every table, the marts are those of the others' events, and no replay undoes it."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka import Producer
+
+from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
+from retention_platform.ingest.consumer import Ingest
+from retention_platform.ingest.erase import Erased, erase, viewer_hash
+from retention_platform.ingest.sink import ClickHouseSink
+from retention_platform.settings import load_settings
+from retention_platform.warehouse.client import connect
+from retention_platform.warehouse.migrate import migrate
+from tests.conftest import DATABASES, unique
+from tests.dbt_support import Chain
+
+if TYPE_CHECKING:
+    from tests.conftest import Warehouse
+
+GONE = "viewer-to-be-erased"
+
+LIVE = {
+    "live.viewers_now": "select video_id, viewers from live.viewers_now order by all",
+    "live.concurrency": "select at, video_id, viewers from live.concurrency order by all",
+    "live.retention_curve": "select * from live.retention_curve order by all",
+}
+DELIVERED = (
+    "select video_id, day, sum(messages) as n, sum(late_messages) as late from raw.deliveries "
+    "group by video_id, day having n != 0 order by all"
+)
+
+
+@pytest.fixture
+def chain(empty_warehouse: Warehouse, tmp_path: Path) -> Iterator[Chain]:
+    chain = Chain(empty_warehouse.settings, tmp_path)
+    yield chain
+    chain.client.close()
+
+
+def some_events(seed: int, sessions: int) -> list[dict[str, Any]]:
+    """Sessions of several viewers within the last 50 minutes, one in five of them of the viewer to be erased."""
+    rng, events = random.Random(seed), []
+    now = int(time.time() * 1000)
+    for number in range(sessions):
+        viewer = GONE if number % 5 == 0 else f"viewer-{rng.randrange(9)}"
+        clock, position = now - rng.randrange(400_000, 3_000_000), rng.randrange(0, 30_000)
+        for _ in range(rng.randrange(1, 8)):
+            clock += 10_000
+            events.append(
+                {
+                    "schema_version": 1,
+                    "event_id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+                    "event_type": "heartbeat",
+                    "event_time": clock,
+                    "session_id": f"session-{number}",
+                    "viewer_id": viewer,
+                    "video_id": f"video-{number % 3}",
+                    "position_ms": position + 10_000,
+                    "played_from_ms": position,
+                    "played_to_ms": position + 10_000,
+                    "duration_ms": 120_000,
+                }
+            )
+            position += 10_000
+    return events
+
+
+def wrong_messages(viewer: str) -> list[dict[str, Any]]:
+    """No contract events; each names the viewer in a way of its own."""
+    return [
+        {"schema_version": 2, "viewer_id": viewer},
+        {"schema_version": 1, "viewerId": viewer},
+        {"actor": {"name": [f"{viewer}"]}, "note": "no such field is known"},
+    ]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.1)
+
+
+def mentions(chain: Chain, viewer: str) -> list[str]:
+    """Tables of every database that hold the viewer's id in any text column."""
+    columns = chain.ask(
+        "select c.database, c.table, c.name from system.columns as c inner join system.tables as t "
+        "on c.database = t.database and c.table = t.name where t.engine like '%MergeTree' "
+        f"and c.database in {DATABASES} and c.type ilike '%String%' and c.type not ilike '%AggregateFunction%'"
+    )
+    assert ("raw", "playback_events", "viewer_id") in columns
+    return [
+        f"{database}.{table}.{column}"
+        for database, table, column in columns
+        if chain.ask(f"select count() from {database}.{table} where toString({column}) like '%{viewer}%'")[0][0]
+    ]
+
+
+def test_after_erasing_every_table_is_that_of_the_events_without_the_viewer(chain: Chain) -> None:
+    events = some_events(1, 120)
+    theirs = [event for event in events if event["viewer_id"] == GONE]
+    wrong = [*wrong_messages(GONE), *wrong_messages("viewer-who-stays")]
+    videos = [{"video_id": "video-0", "title": "One", "duration_ms": 120_000, "updated_at": events[0]["event_time"]}]
+
+    def everything() -> dict[str, Any]:
+        found: dict[str, Any] = {name: chain.ask(sql) for name, sql in LIVE.items()}
+        found["deliveries"] = chain.ask(DELIVERED)
+        found["rejects"] = chain.ask("select payload, reason from raw.rejected_events final order by all")
+        return found | chain.marts()
+
+    chain.send_videos(videos)
+    chain.send_events([event for event in events if event["viewer_id"] != GONE] + wrong_messages("viewer-who-stays"))
+    chain.build()
+    without = everything()
+    assert without["live.concurrency"] and without["sessions"] and len(without["rejects"]) == 3
+
+    for database in DATABASES:
+        chain.client.command(f"drop database if exists {database} sync")
+    migrate(chain.client)
+    chain.send_videos(videos)
+    chain.send_events(events + wrong)
+    chain.build()
+    assert {"raw.playback_events.viewer_id", "staging.int_sessions.viewer_id", "raw.rejected_events.payload"} <= set(
+        mentions(chain, GONE)
+    )
+    assert len(everything()["sessions"]) > len(without["sessions"])
+
+    assert erase(chain.client, [GONE]) == Erased(events=len(theirs), rejects=3)
+    chain.build("--full-refresh")
+    now = everything()
+    for name, rows in without.items():
+        assert now[name] == rows, name
+    assert mentions(chain, GONE) == []
+    assert chain.ask("select viewer_hash from raw.erased_viewers") == [(viewer_hash(GONE),)]
+    assert chain.ask("select count() from raw.erased_messages final") == [(len(theirs) + 3,)]
+    assert erase(chain.client, [GONE]) == Erased(events=0, rejects=0)
+
+
+def test_the_topic_read_again_does_not_bring_an_erased_viewer_back(
+    empty_warehouse: Warehouse, broker: str, tmp_path: Path
+) -> None:
+    events = some_events(2, 60)
+    messages = [*events, *wrong_messages(GONE), *wrong_messages("viewer-who-stays")]
+    stays = sorted(event["event_id"] for event in events if event["viewer_id"] != GONE)
+
+    def read_all(log_id: str) -> None:
+        """By a new group from the beginning, under tokens of its own, so that nothing is taken for a repetition."""
+        settings = load_settings(
+            retention_home=tmp_path,
+            clickhouse_port=empty_warehouse.settings.clickhouse_port,
+            kafka_bootstrap_servers=broker,
+            kafka_group=unique("erase"),
+            kafka_log_id=log_id,
+        )
+        ingest = Ingest(settings, ClickHouseSink(settings))
+        thread = threading.Thread(target=ingest.run)
+        thread.start()
+        try:
+            wait_until(lambda: len(places(log_id)) >= len(messages), f"all of {log_id}")
+        finally:
+            ingest.stop()
+            thread.join(60)
+
+    def places(log_id: str) -> list[tuple[Any, ...]]:
+        tables = ("playback_events", "rejected_events", "erased_messages")
+        found = " union all ".join(
+            f"select topic, partition, offset from raw.{table} where log_id = '{log_id}'" for table in tables
+        )
+        return empty_warehouse.rows(f"select distinct * from ({found}) where topic = '{EVENTS_TOPIC}'")
+
+    def stored() -> list[str]:
+        found = empty_warehouse.rows("select distinct toString(event_id) from raw.playback_events")
+        return sorted(row[0] for row in found)
+
+    producer = Producer({"bootstrap.servers": broker})
+    producer.list_topics(VIDEOS_TOPIC, timeout=10)
+    before = unique("log")
+    for message in messages:
+        producer.produce(EVENTS_TOPIC, key=str(message.get("session_id", "")), value=json.dumps(message).encode())
+    assert producer.flush(30) == 0
+
+    read_all(before)
+    assert set(stored()) >= {event["event_id"] for event in events}
+    client = connect(empty_warehouse.settings)
+    assert erase(client, [GONE]).rejects == 3
+    client.close()
+    assert set(stored()) & {event["event_id"] for event in events} == set(stays)
+
+    read_all(unique("log"))
+    assert set(stored()) & {event["event_id"] for event in events} == set(stays)
+    left = empty_warehouse.rows("select payload from raw.rejected_events")
+    assert not [payload for (payload,) in left if GONE in payload]
+    assert [payload for (payload,) in left if "viewer-who-stays" in payload]
