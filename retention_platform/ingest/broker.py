@@ -76,10 +76,15 @@ def lag_of(consumer: Consumer, settings: Settings, *, timeout: float = 5.0) -> l
 
 
 def broker_away(settings: Settings, error: BaseException) -> ServiceError:
-    """The one line for a broker that does not answer."""
+    """The one line for a broker that does not answer, or does not let us in: librdkafka calls both a timeout."""
+    hint = "start it with `retention up`, or check KAFKA_BOOTSTRAP_SERVERS"
+    if settings.kafka_security_protocol != "PLAINTEXT":
+        hint = (
+            f"check KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL ({settings.kafka_security_protocol}), "
+            "and the user, password and certificates of KAFKA_SASL_* and KAFKA_SSL_*"
+        )
     return ServiceError(
-        f"Kafka broker at {settings.kafka_bootstrap_servers} does not answer ({first_line(error)}): "
-        "start it with `retention up`, or check KAFKA_BOOTSTRAP_SERVERS"
+        f"Kafka broker at {settings.kafka_bootstrap_servers} does not answer ({first_line(error)}): {hint}"
     )
 
 

@@ -47,6 +47,10 @@ def connect(
                 f"ClickHouse at {where} refuses user {settings.clickhouse_user!r}: "
                 "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
             ) from None
+        if settings.clickhouse_secure and "certificate" in f"{error} {error.__cause__}".lower():
+            raise ServiceError(
+                f"ClickHouse at {where} shows a certificate that is not trusted: set CLICKHOUSE_CA to its authority's file"
+            ) from None
         if isinstance(error, OperationalError) or "ConnectionError" in type(error.__cause__).__name__:
             raise ServiceError(_away(where)) from None
         raise ServiceError(f"ClickHouse at {where}: {first_line(error)}") from None
