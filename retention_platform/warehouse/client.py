@@ -49,7 +49,7 @@ def connect(
             ) from None
         if settings.clickhouse_secure and "certificate" in f"{error} {error.__cause__}".lower():
             raise ServiceError(
-                f"ClickHouse at {where} shows a certificate that is not trusted: set CLICKHOUSE_CA to its authority's file"
+                f"ClickHouse at {where} shows a certificate nobody trusts: set CLICKHOUSE_CA to its authority's file"
             ) from None
         if isinstance(error, OperationalError) or "ConnectionError" in type(error.__cause__).__name__:
             raise ServiceError(_away(where)) from None
