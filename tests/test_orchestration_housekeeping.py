@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import dagster as dg
 from dagster._core.test_utils import instance_for_test
 
 from retention_platform.orchestration.housekeeping import KEEP_OTHERS, KEEP_SUCCEEDED, prune
+from retention_platform.orchestration.storage import prepare_storage
+from retention_platform.settings import PROJECT_ROOT
 
 
 @dg.op
@@ -53,3 +58,20 @@ def test_failures_are_kept_for_weeks(tmp_path: Path) -> None:
         now = datetime.now(timezone.utc)
         assert prune(instance, now + KEEP_OTHERS - timedelta(minutes=1)) == 0
         assert prune(instance, now + KEEP_OTHERS + timedelta(minutes=1)) == 2
+
+
+def test_dagsters_storage_is_there_before_any_of_its_processes(tmp_path: Path) -> None:
+    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path)
+
+    def versions() -> dict[str, list[tuple[str]]]:
+        found = {}
+        for file in sorted(tmp_path.rglob("*.db")):
+            with contextlib.closing(sqlite3.connect(file)) as database:
+                found[file.name] = database.execute("select version_num from alembic_version").fetchall()
+        return found
+
+    prepare_storage(tmp_path)
+    made = versions()
+    assert set(made) == {"index.db", "runs.db", "schedules.db"} and all(len(rows) == 1 for rows in made.values())
+    prepare_storage(tmp_path)
+    assert versions() == made

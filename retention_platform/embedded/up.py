@@ -41,6 +41,7 @@ from retention_platform.embedded.supervisor import Supervisor
 from retention_platform.errors import RetentionError
 from retention_platform.ingest.broker import ensure_topics, group_lag
 from retention_platform.orchestration.lost_runs import cancel_lost_runs
+from retention_platform.orchestration.storage import prepare_storage
 from retention_platform.settings import PROJECT_ROOT, Settings, get_settings, load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -131,6 +132,7 @@ class Stack:
             from retention_platform.orchestration.dbt_project import prepare_manifest
 
             prepare_manifest()
+        prepare_storage(self.home.dagster)
         if uses_own_broker(self.settings):
             with self.step("Broker"):
                 self.wait_for("the broker", self.home.broker_address.exists)
