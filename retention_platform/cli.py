@@ -114,7 +114,7 @@ def migrate() -> None:
     from retention_platform.warehouse.migrate import migrate
 
     settings = get_settings()
-    applied = migrate(connect(settings), raw_ttl_days=settings.raw_ttl_days)
+    applied = migrate(connect(settings), raw_ttl_days=settings.raw_ttl_days, cluster=settings.clickhouse_cluster)
     typer.echo(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
     if settings.kafka_bootstrap_servers:
         made = ensure_topics(settings, partitions=settings.kafka_partitions)

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     clickhouse_secure: bool = Field(default=False, description="speak HTTPS with it")
     clickhouse_ca: Path | None = Field(default=None, description="PEM file of the authority; empty: the system's")
     clickhouse_verify: bool = Field(default=True, description="off: encrypted, and no telling with whom")
+    clickhouse_cluster: str = Field(
+        default="", pattern=r"^\w*$", description="whose replicas all hold everything; empty: one server"
+    )
 
     kafka_bootstrap_servers: str = Field(default="", description="empty: no broker is known")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

@@ -31,7 +31,7 @@ VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 #: Runs to its end, and is waited for by that.
 ONE_SHOT = {"migrate"}
-SECRET = re.compile(r"PASSWORD|API_KEY|SECRET|TOKEN|WEBHOOK")
+SECRET = re.compile(r"PASSWORD|API_KEY|HMAC_KEY|SECRET|TOKEN|WEBHOOK")
 
 
 def resolved(text: str, values: dict[str, str]) -> str:

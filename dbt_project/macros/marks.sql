@@ -6,7 +6,7 @@
 {% macro create_marks() -%}
     create table if not exists {{ target.schema }}.marks (
         name String, mark SimpleAggregateFunction(max, UInt64)
-    ) engine = AggregatingMergeTree order by name
+    ) engine = {{ replicated() }}AggregatingMergeTree order by name
     comment 'How far each incremental model has read (name/begun, name/done), and the counter of their runs (generation)'
 {%- endmacro %}
 

@@ -62,6 +62,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "CLICKHOUSE_PORT": str(settings.clickhouse_port),
         "CLICKHOUSE_USER": settings.clickhouse_user,
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password.get_secret_value(),
+        "CLICKHOUSE_CLUSTER": settings.clickhouse_cluster,
         "CLICKHOUSE_SECURE": "true" if settings.clickhouse_secure else "false",
         "CLICKHOUSE_VERIFY": "true" if settings.clickhouse_verify else "false",
         "DO_NOT_TRACK": "1",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retention_platform.errors import RetentionError
+from retention_platform.warehouse.cluster import for_cluster
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -63,13 +64,15 @@ def migrations(folder: Path = SQL_DIR) -> list[Migration]:
     return [Migration(path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
 
 
-def migrate(client: Client, *, raw_ttl_days: int = 0, folder: Path = SQL_DIR) -> list[str]:
+def migrate(client: Client, *, raw_ttl_days: int = 0, cluster: str = "", folder: Path = SQL_DIR) -> list[str]:
     """Bring the schema up to date; the names of the files applied now, none when it already was.
+
+    With ``cluster`` every replica of it gets everything.
 
     Raises RetentionError when a file was changed after it had been applied.
     """
-    client.command("create database if not exists raw")
-    client.command(_LEDGER)
+    client.command(for_cluster("create database if not exists raw", cluster))
+    client.command(for_cluster(_LEDGER, cluster))
     ledger = client.query("select name, checksum from raw.schema_migrations final").result_rows
     done = {str(name): str(checksum) for name, checksum in ledger}
     applied = []
@@ -83,7 +86,7 @@ def migrate(client: Client, *, raw_ttl_days: int = 0, folder: Path = SQL_DIR) ->
                 "restore the file and put the change into a new, higher-numbered one"
             )
         for statement in migration.statements:
-            client.command(statement)
+            client.command(for_cluster(statement, cluster))
         client.insert(
             "raw.schema_migrations", [[migration.name, migration.checksum]], column_names=["name", "checksum"]
         )
