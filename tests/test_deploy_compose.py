@@ -34,8 +34,14 @@ ONE_SHOT = {"migrate"}
 SECRET = re.compile(r"PASSWORD|API_KEY|HMAC_KEY|SECRET|TOKEN|WEBHOOK")
 
 
-def resolved(text: str, values: dict[str, str]) -> str:
-    """The text with its variables in place, by the rules of Compose."""
+def resolved(node: Any, values: dict[str, str]) -> Any:
+    """The document with its variables in place, by the rules of Compose: in each text by itself, an empty one stays."""
+    if isinstance(node, dict):
+        return {key: resolved(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [resolved(value, values) for value in node]
+    if not isinstance(node, str):
+        return node
 
     def value(match: re.Match[str]) -> str:
         found = values.get(match["name"], "")
@@ -44,7 +50,7 @@ def resolved(text: str, values: dict[str, str]) -> str:
         assert match["kind"] != "?", f"{match['name']} has to be set"
         return match["text"] or ""
 
-    return VARIABLE.sub(value, text)
+    return VARIABLE.sub(value, node)
 
 
 def example() -> dict[str, tuple[str, bool]]:
@@ -57,7 +63,7 @@ def example() -> dict[str, tuple[str, bool]]:
 def compose() -> dict[str, Any]:
     """The file as Compose understands it, with every password set."""
     passwords = {name: "secret" for name, (_, required) in example().items() if required}
-    document = yaml.safe_load(resolved(COMPOSE.read_text(encoding="utf-8"), passwords))
+    document = resolved(yaml.safe_load(COMPOSE.read_text(encoding="utf-8")), passwords)
     assert isinstance(document, dict)
     return document
 
