@@ -36,7 +36,8 @@ from retention_platform.api.models.videos import (
     SegmentsHead,
 )
 from retention_platform.api.tables import ALSO, Row, TheTables
-from retention_platform.api.warehouse import Warehouse
+from retention_platform.api.warehouse import MartsMissing, Warehouse
+from retention_platform.errors import ServiceError
 from retention_platform.report import make, reasons
 from retention_platform.report import queries as report_queries
 
@@ -211,7 +212,10 @@ async def report(
 ) -> Response:
     """Headline figures with what is typical, the curve, dropoffs and moments in words, segments, quality, method."""
     there = [row["name"] for row in await warehouse.rows(report_queries.TABLES)]
-    wanted = report_queries.sections(there)
+    try:
+        wanted = report_queries.sections(there)
+    except ServiceError as error:
+        raise MartsMissing(str(error)) from None
     # Asked for by its id alone: the other queries give nothing for a video that is not there.
     found = await asyncio.gather(*(warehouse.rows(sql, {"video_id": video_id}) for sql in wanted.values()))
     rows = dict(zip(wanted, found, strict=True))
