@@ -356,6 +356,24 @@ def test_tables_can_be_had_as_csv_and_parquet_with_the_same_figures(api: httpx.C
     assert api.get("/videos", params={"format": "xlsx"}).status_code == 422
 
 
+def test_all_of_it_can_be_asked_for_by_a_user_who_may_only_read(api: httpx.Client, clickhouse_port: int) -> None:
+    some = {"first_day": "2020-01-01", "device_type": "mobile"}
+    asked: list[tuple[str, dict[str, Any]]] = [("/videos", {}), ("/overview", {}), ("/concurrent_viewers", {})]
+    asked += [("/compare", {"video_id": ["cliff"]}), ("/data_quality", {}), (path("cliff", "retention_curve"), some)]
+    asked += [(path("cliff", "retention_curve"), {"format": kind, "points": 5}) for kind in ("json", "csv", "parquet")]
+    asked += [(path("cliff", name), {}) for name in ("significant_dropoffs", "key_moments", "typical", "insights")]
+    asked += [(path("cliff", name), {}) for name in ("engagement_daily", "engagement_by_segment")]
+    asked += [(path("cliff", "engagement_summary"), some), (path("cliff", "retention_curve"), {"source": "live"})]
+    asked += [(path("cliff", "retention_curve_by_segment"), {"dimension": "country"}), (path("cliff", "report"), {})]
+    reader = load_settings(clickhouse_host="127.0.0.1", clickhouse_port=clickhouse_port, clickhouse_user="api")
+    with serving(reader) as by_reader:
+        for url, parameters in asked:
+            answer = by_reader.get(url, params=parameters)
+            assert answer.status_code == 200, (url, answer.text)
+            assert answer.headers["content-type"] == api.get(url, params=parameters).headers["content-type"]
+        assert by_reader.get("/viewers_now").status_code == by_reader.get("/metrics").status_code == 200
+
+
 def test_a_file_has_a_name_that_no_id_can_break(api: httpx.Client) -> None:
     for video_id in HOSTILE:
         answer = api.get(path(video_id, "retention_curve"), params={"format": "csv"})

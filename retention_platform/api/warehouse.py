@@ -6,11 +6,13 @@ It knows connections and error codes. SQL is in `queries`, and what a client see
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from clickhouse_connect.common import set_setting
 from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
@@ -121,6 +123,10 @@ class Warehouse:
             self._client = attempt.result()
 
     async def _open(self) -> AsyncClient:
+        # Whether a reader may set how values are written is ClickHouse's to say. The driver would refuse by itself what
+        # system.settings calls read-only, or warn of it with every query.
+        set_setting("invalid_setting_action", "send")
+        logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
         return await create_async_client(
             host=self._settings.clickhouse_host,
             port=self._settings.clickhouse_port,

@@ -38,6 +38,7 @@ _FOR_READERS = _ANSWERING | {
     *("read_overflow_mode", "session_timezone", "date_time_input_format", "date_time_output_format", "extremes"),
     *("cast_string_to_dynamic_use_inference", "output_format_native_write_json_as_string", "join_use_nulls"),
     *("output_format_json_quote_64bit_integers", "output_format_json_quote_denormals", "readonly", "log_comment"),
+    *("output_format_json_array_of_rows", "format_csv_null_representation"),
     *("output_format_arrow_string_as_string", "output_format_parquet_string_as_string", "use_query_cache"),
     *("output_format_arrow_compression_method", "output_format_json_named_tuples_as_objects"),
     # Of inserts, which a reader makes none of: the JDBC driver sets them with each statement.
