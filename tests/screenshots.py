@@ -25,6 +25,8 @@ PORTS = ("CLICKHOUSE_PORT", "API_PORT", "DASHBOARD_PORT", "DAGSTER_PORT", "DOCS_
 #: More invented viewers than by default, so that there is something to be seen.
 OPTIONS = ("--sessions", "12000", "--viewers", "30..40")
 WIDTH, HEIGHT = 1280, 900
+#: So that a video's whole curve is seen.
+TALL = 1180
 #: A video of the simulator's whose viewers leave at certain points.
 TITLE = "Sourdough for beginners"
 #: Seconds that live figures are given to gather.
@@ -100,7 +102,10 @@ def video(page: Page, running: Stack) -> None:
     page.open(running.url("DASHBOARD_PORT", f"/video?video={running.video(TITLE)}"))
     drawn(page, lambda: page.js("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"))
     page.wait_idle()
+    page.size(WIDTH, TALL)
+    page.wait_idle()
     save(page, "video")
+    page.size(WIDTH, HEIGHT)
 
 
 def live(page: Page, running: Stack) -> None:
