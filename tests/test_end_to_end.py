@@ -116,6 +116,8 @@ def test_a_started_stack_has_every_part_up_and_shows_the_history(stack: StackUnd
         "dashboard",
         "marts",
     }
+    page = httpx.get(f"http://127.0.0.1:{stack.env['DASHBOARD_PORT']}/video", timeout=10)
+    assert "PlotlyChart" in page.headers["link"]
     videos = httpx.get(f"{stack.api}/videos", timeout=10).json()
     assert videos["total"] == 12
     assert sum(video["views"] for video in videos["videos"]) >= 400

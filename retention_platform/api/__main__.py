@@ -34,17 +34,22 @@ def _access_lines() -> logging.Handler:
     return handler
 
 
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How the API is served."""
+    return uvicorn.Config(
+        create_app(settings),
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        access_log=False,
+    )
+
+
 def main() -> None:
     """Serve until a signal; a user's error is one line on stderr and exit code 1."""
     try:
         settings = get_settings()
         with listen(settings) as taken:
-            config = uvicorn.Config(
-                create_app(settings),
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                access_log=False,
-            )
+            config = server_config(settings)
             access_log.setLevel(logging.INFO)
             access_log.addHandler(_access_lines())
             uvicorn.Server(config).run(sockets=[taken])
