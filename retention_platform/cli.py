@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from producer.cli import produce
-from retention_platform import __version__
+from retention_platform import __version__, logs
 from retention_platform.embedded.clickhouse import cli as serve_cli
 from retention_platform.errors import RetentionError
 from retention_platform.ingest import rejects_cli
@@ -49,12 +49,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    # We tell ourselves, once, when ClickHouse is away.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @app.command()
@@ -131,8 +125,11 @@ def ingest() -> None:
     """
     from retention_platform.ingest.consumer import run_ingest
 
-    _log_to_stderr()
-    run_ingest(get_settings())
+    settings = get_settings()
+    logs.to_stderr(settings.log_format)
+    # We tell ourselves, once, when ClickHouse is away.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    run_ingest(settings)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retention_platform.errors import SettingsError
+from retention_platform.logs import LogFormat
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_project"
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     # An empty variable is one that is not set: docker-compose.yml passes optional ones so.
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
+    log_format: LogFormat = Field(default="colored", description="json: one object a line; colored: for people")
     retention_home: Path = Field(default=PROJECT_ROOT / ".retention", description="state folder")
 
     clickhouse_host: str = "127.0.0.1"
@@ -64,6 +66,7 @@ class Settings(BaseSettings):
     api_root_path: str = Field(
         default="", pattern=_PREFIX, description="under which path a proxy shows the API; it is served without as well"
     )
+    api_stop_seconds: int = Field(default=2, ge=1, description="how long answers under way may take when it is stopped")
     api_keys: SecretStr = Field(default=SecretStr(""), description="who may ask: comma-separated; empty: everybody")
     api_rate_limit: int = Field(default=0, ge=0, description="requests a minute and client; 0: as many as they like")
     api_cors_origins: str = Field(default="", description="web origins that may ask from a browser, comma-separated")

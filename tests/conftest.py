@@ -45,6 +45,7 @@ def no_running_stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
                 "INSIGHTS_",
                 "ALERT_",
                 "VIEWER_ID_",
+                "LOG_FORMAT",
             )
         ):
             monkeypatch.delenv(name)

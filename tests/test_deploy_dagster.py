@@ -6,6 +6,7 @@ Started by the very commands of docker-compose.yml; only paths, addresses and po
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -37,6 +38,8 @@ INITDB = shutil.which("initdb", path=os.pathsep.join([os.environ.get("PATH", "")
 pytestmark = pytest.mark.skipif(INITDB is None, reason="Postgres is not installed (Debian: postgresql)")
 
 PATIENCE = 120.0
+#: What a service may take to end when it is told to.
+SECONDS_TO_END = 10.0
 PASSWORD = "of the test"
 
 
@@ -135,7 +138,7 @@ class Deployed:
         # As the container's file system, but for who may do everything anyway.
         self.home.chmod(0o500)
         self.ports = {"4000": str(free_port()), "3000": str(free_port())}
-        self._log = folder / "services.log"
+        self._folder = folder
         self._places = {
             "DAGSTER_HOME": str(self.home),
             "DAGSTER_STATE": str(self.state),
@@ -163,6 +166,8 @@ class Deployed:
 
     def _command(self, words: list[str]) -> list[str]:
         replaced = {"/opt/retention/dagster": str(self.home), "0.0.0.0": "127.0.0.1", **self.ports}
+        # As LOG_FORMAT=json in .env makes it.
+        replaced |= {"--log-format=colored": "--log-format=json"}
         for old, new in replaced.items():
             words = [word.replace(old, new) for word in words]
         if words[0] == "python":
@@ -172,7 +177,7 @@ class Deployed:
     @contextlib.contextmanager
     def started(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
         """The service's process; at the end its runs go with it, as they do in a container."""
-        with self._log.open("ab") as log:
+        with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 self._command(services()[name]["command"]),
                 env=self._environment(name),
@@ -183,11 +188,20 @@ class Deployed:
             )
         try:
             yield process
-            assert process.poll() is None, f"{name} ended: {self._log.read_text()[-2000:]}"
+            assert process.poll() is None, f"{name} ended: {self.log(name).read_text()[-2000:]}"
+            # What asks the code server to start runs or shows them ends before it, as Compose has it.
+            told_at = time.monotonic()
+            process.terminate()
+            process.wait(PATIENCE)
+            assert time.monotonic() - told_at < SECONDS_TO_END, f"{name} did not end in time"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def log(self, name: str) -> Path:
+        """What the service wrote."""
+        return self._folder / f"{name}.log"
 
     def listens(self, port: str) -> bool:
         """Whether anybody does on the port that Compose knows by this number; asking costs nothing."""
@@ -235,4 +249,9 @@ def test_a_run_materializes_the_marts_and_its_history_is_in_postgres(
         written = [path for path in (dagster.home, dagster.state) for path in path.rglob("*") if path.suffix == ".db"]
         assert written == [], "something is kept in SQLite"
         assert sorted(path.name for path in dagster.home.iterdir()) == ["dagster.yaml", "workspace.yaml"]
+    told = [json.loads(line) for line in dagster.log("dagster-webserver").read_text().splitlines()]
+    assert any("dagster-webserver" in record["logger"] for record in told)
+    # Warnings of what is underneath Dagster stay as they are.
+    lines = dagster.log("dagster-daemon").read_text().splitlines()
+    assert any(json.loads(line)["logger"].startswith("dagster.daemon") for line in lines if line.startswith("{"))
     chain.client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.middleware import Middleware
 
-from retention_platform import listening
+from retention_platform import listening, logs
 from retention_platform.dashboard.ahead import ChartsAhead
 from retention_platform.dashboard.theme import streamlit_options
 from retention_platform.errors import RetentionError
@@ -51,7 +52,22 @@ def create_app(settings: Settings) -> App:
     from streamlit.web import bootstrap
 
     bootstrap.load_config_options(options(settings))
+    if settings.log_format == "json":
+        logs.to_stderr("json", logging.WARNING)
+        _log_with_the_process()
     return App(str(SCRIPT), middleware=[Middleware(ChartsAhead)])
+
+
+def _log_with_the_process() -> None:
+    """Let Streamlit's loggers, later ones too, write as the process does: each would have a form of its own."""
+    from streamlit import logger as theirs
+
+    def to_root(logger: logging.Logger) -> None:
+        logger.handlers.clear()
+        logger.propagate = True
+
+    theirs.setup_formatter = to_root
+    theirs.update_formatter()
 
 
 def warm() -> None:
@@ -77,7 +93,7 @@ def main() -> None:
                 create_app(settings),
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 access_log=False,
-                log_level="warning",
+                **{**logs.for_uvicorn(settings.log_format), "log_level": "warning"},
             )
             uvicorn.Server(config).run(sockets=[taken])
     except RetentionError as error:

@@ -5,6 +5,7 @@ The page is made anew when the project's files changed since it was made last, a
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from retention_platform import logs
 from retention_platform.docs_site import site
 from retention_platform.errors import RetentionError
 from retention_platform.listening import listen
@@ -85,7 +87,9 @@ def main() -> None:
     try:
         settings = get_settings()
         with listen(settings.docs_host, settings.docs_port, "DOCS_HOST and DOCS_PORT") as listening:
-            config = uvicorn.Config(create_app(), timeout_graceful_shutdown=1, access_log=False, log_level="warning")
+            logs.to_stderr(settings.log_format, logging.WARNING)
+            quiet = {**logs.for_uvicorn(settings.log_format), "log_level": "warning"}
+            config = uvicorn.Config(create_app(), timeout_graceful_shutdown=1, access_log=False, **quiet)
             uvicorn.Server(config).run(sockets=[listening])
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)

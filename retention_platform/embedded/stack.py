@@ -139,6 +139,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
             )
         )
     workspace = ("-w", str(home.workspace))
+    log_format = ("--log-format", settings.log_format)
     parts += [
         Program("ingest", (*python, "retention_platform.cli", "ingest"), "Ingest"),
         Program("api", (*python, "retention_platform.api"), "API"),
@@ -153,7 +154,7 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
                 "dagster",
                 *("api", "grpc", "--module-name", "retention_platform.definitions"),
                 *("--host", LOOPBACK, "--port", str(code_port)),
-                *("--log-level", "warning", "--use-python-environment-entry-point"),
+                *("--log-level", "warning", *log_format, "--use-python-environment-entry-point"),
             ),
             "Dagster code",
         ),
@@ -163,12 +164,13 @@ def programs(settings: Settings, home: Home, code_port: int, *, live: tuple[str,
                 *python,
                 "dagster_webserver",
                 *workspace,
+                *log_format,
                 *("--host", settings.dagster_host, "--port", str(settings.dagster_port)),
                 *(("--path-prefix", settings.dagster_path_prefix) if settings.dagster_path_prefix else ()),
             ),
             "Dagster UI",
         ),
-        Program("dagster-daemon", (*python, "dagster._daemon", "run", *workspace), "Dagster daemon"),
+        Program("dagster-daemon", (*python, "dagster._daemon", "run", *workspace, *log_format), "Dagster daemon"),
     ]
     if live is not None:
         parts.append(

@@ -20,6 +20,7 @@ from typing import NoReturn
 import uvicorn
 from filelock import FileLock, Timeout
 
+from retention_platform import logs
 from retention_platform.embedded.clickhouse.errors import AbortedError, EngineError
 from retention_platform.embedded.clickhouse.protocol import Protocol
 from retention_platform.embedded.clickhouse.users import User, users_of
@@ -89,9 +90,9 @@ class _Announcing(uvicorn.Server):
             print(f"listening on {host}:{port}", flush=True)
 
 
-def _log() -> None:
+def _log(environment: Mapping[str, str]) -> None:
     """Log to standard error, one line a record; a result that breaks off is no fault of the server's."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logs.to_stderr(logs.form_of(environment))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], (AbortedError, CancelledError)))
@@ -147,9 +148,9 @@ def run(
     # uvicorn stops at a signal and then raises it again: that, and one before it listens, is a clean end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    _log()
     code: object = 0
     try:
+        _log(environment)
         serve(path.resolve(), host, port, port_file, users_of(environment))
     except RetentionError as error:
         print(f"error: {error}", file=sys.stderr)
