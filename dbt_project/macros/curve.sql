@@ -17,50 +17,67 @@
     )
 {%- endmacro %}
 
-{#- A row a second of each curve, with its counts, from one row a curve with views, seconds and the arrays of
-    retention_kinds, each as long as the curve. keys: columns that name the curve. also: name to array, further
-    columns. Who leaves at a second, or whose furthest position is in it, was there at that second. -#}
-{% macro curve_counts(totals, keys, also={}) -%}
-    select
-        {% for key in keys %} {{ key }}, {% endfor %}
-        toUInt32(instant) as second,
-        toUInt64(views) as views,
-        toUInt64(watching_now) as watching_views,
-        toUInt64(plays_now) as segment_plays,
-        toUInt64(started_now) as started_watching,
-        toUInt64(stopped_now) as stopped_watching,
-        toUInt64(entered_by_now - stopped_by_now + stopped_now) as at_risk,
-        {% for name in also %} {{ name }}_now as {{ name }}, {% endfor %}
-        toUInt64({{ totals }}.views - furthest_by_now + furthest_now) as reached_views
-    from {{ totals }}
-    array join
-        range(seconds) as instant,
-        arrayCumSum(watching) as watching_now,
-        arrayCumSum(plays) as plays_now,
-        started as started_now,
-        stopped as stopped_now,
-        arrayCumSum(entered) as entered_by_now,
-        arrayCumSum(stopped) as stopped_by_now,
-        furthest as furthest_now,
-        {% for name, array in also.items() %} {{ array }} as {{ name }}_now, {% endfor %}
-        arrayCumSum(furthest) as furthest_by_now
+{#- The counts that a curve is made of (METRICS 3), each an array with a number a second. -#}
+{% macro curve_kinds() -%}
+    {{
+        return(
+            [
+                "watching_views",
+                "segment_plays",
+                "started_watching",
+                "stopped_watching",
+                "at_risk",
+                "reached_views",
+            ]
+        )
+    }}
 {%- endmacro %}
 
-{#- The columns of a curve (METRICS 3) of the rows of curve_counts. -#}
-{% macro curve_figures() -%}
-    second,
-    views,
-    watching_views,
-    segment_plays,
-    watching_views / views as retention_rate,
-    segment_plays / views as audience_watch_ratio,
-    reached_views / views as reach_ratio,
-    if(watching_views > 0, segment_plays / watching_views - 1, null) as rewatch_ratio,
-    if(reached_views > 0, 1 - watching_views / reached_views, null) as skip_rate,
-    started_watching,
-    stopped_watching,
-    at_risk,
-    if(at_risk > 0, stopped_watching / at_risk, null) as exit_hazard,
-    {{ wilson_low("watching_views", "views") }} as ci_low,
-    {{ wilson_high("watching_views", "views") }} as ci_high
+{#- The arrays of curve_kinds of each curve, from one row a curve with views and the arrays of retention_kinds, each as
+    long as the curve. keys: columns that name the curve. Who leaves at a second, or whose furthest position is in it,
+    was there at that second. -#}
+{% macro curve_counts(totals, keys) -%}
+    select
+        {% for key in keys %} {{ key }}, {% endfor %}
+        views,
+        cast(arrayCumSum(watching), 'Array(UInt64)') as watching_views,
+        cast(arrayCumSum(plays), 'Array(UInt64)') as segment_plays,
+        cast(started, 'Array(UInt64)') as started_watching,
+        cast(stopped, 'Array(UInt64)') as stopped_watching,
+        arrayMap(
+            (came, left, now) -> toUInt64(came - left + now),
+            arrayCumSum(entered),
+            arrayCumSum(stopped),
+            stopped
+        ) as at_risk,
+        arrayMap(
+            (short, now) -> toUInt64(views - short + now), arrayCumSum(furthest), furthest
+        ) as reached_views
+    from {{ totals }}
+{%- endmacro %}
+
+{#- A row a second of each curve, with the columns of METRICS 3, from the rows of curve_counts. also: further arrays,
+    which become columns of the same name. -#}
+{% macro curve_rows(counts, keys, also=[]) -%}
+    select
+        {% for key in keys %} {{ key }}, {% endfor %}
+        second,
+        views,
+        watching_views,
+        segment_plays,
+        watching_views / views as retention_rate,
+        segment_plays / views as audience_watch_ratio,
+        reached_views / views as reach_ratio,
+        if(watching_views > 0, segment_plays / watching_views - 1, null) as rewatch_ratio,
+        if(reached_views > 0, 1 - watching_views / reached_views, null) as skip_rate,
+        started_watching,
+        stopped_watching,
+        at_risk,
+        if(at_risk > 0, stopped_watching / at_risk, null) as exit_hazard,
+        {{ wilson_low("watching_views", "views") }} as ci_low,
+        {{ wilson_high("watching_views", "views") }} as ci_high
+        {%- for column in also %}, {{ column }}{% endfor %}
+    from {{ counts }}
+    array join
+        range(toUInt32(length(watching_views))) as second, {{ (curve_kinds() + also) | join(", ") }}
 {%- endmacro %}

@@ -8,13 +8,12 @@
     least(1., greatest({{ successes }} / {{ trials }}, {{ wilson_bound(successes, trials, "+") }}))
 {%- endmacro %}
 
+{#- Wilson's formula with numerator and denominator times the trials: fewer terms to plan and compute. -#}
 {% macro wilson_bound(successes, trials, sign) -%}
     (
-        {{ successes }} / {{ trials }} + 3.841458820694124 / (2 * {{ trials }})
-        {{ sign }} 1.959963984540054 * sqrt(
-            {{ successes }} * ({{ trials }} - {{ successes }}) / pow({{ trials }}, 3)
-            + 3.841458820694124 / (4 * pow({{ trials }}, 2))
-        )
+        {{ successes }} + 1.920729410347062
+        {{ sign }} 1.959963984540054
+        * sqrt({{ successes }} * (1 - {{ successes }} / {{ trials }}) + 0.960364705173531)
     )
-    / (1 + 3.841458820694124 / {{ trials }})
+    / ({{ trials }} + 3.841458820694124)
 {%- endmacro %}

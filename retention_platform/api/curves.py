@@ -26,7 +26,7 @@ select {_FIGURES}, cast(null, 'Nullable(Float64)') as relative_retention_perform
 from marts.retention_curve_of{CALL}
 """
 _LIVE = f"""
-select second, watching_views, watching_views / views as retention_rate, views
+select second, views, watching_views, watching_views / views as retention_rate
 from live.retention_curve
 {_OF_VIDEO}
 """
@@ -103,8 +103,9 @@ class Curve:
         """A row a second, or ``points`` of them evenly spread from the first to the last; none without views."""
         sql, parameters = self._sql, self._parameters
         if points is not None:
-            sql, parameters = _THINNED % sql, {**parameters, "points": points}
-        sql = f"select {', '.join(self._columns.model_fields)} from ({sql}) order by second"
+            columns = ", ".join(self._columns.model_fields)
+            sql, parameters = f"select {columns} from ({_THINNED % sql})", {**parameters, "points": points}
+        sql = f"{sql} order by second"
         return Table(sql, parameters, f"{self._video_id}-retention-curve")
 
 

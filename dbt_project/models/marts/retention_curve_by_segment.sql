@@ -45,10 +45,7 @@ with
 
     counts as ({{ curve_counts("totals", ["video_id", "dimension", "value"]) }}),
 
-    curve as (
-        select video_id, toLowCardinality(dimension) as dimension, value, {{ curve_figures() }}
-        from counts
-    )
+    curve as ({{ curve_rows("counts", ["video_id", "dimension", "value"]) }})
 
-select *
+select curve.* replace (toLowCardinality(dimension) as dimension)
 from curve

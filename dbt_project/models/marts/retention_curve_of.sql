@@ -31,7 +31,7 @@ with
 
     counts as ({{ curve_counts("totals", []) }}),
 
-    curve as (select {{ curve_figures() }} from counts)
+    curve as ({{ curve_rows("counts", []) }})
 
 select *
 from curve

@@ -4,7 +4,7 @@
         materialized="table",
         engine="MergeTree",
         order_by="video_id",
-        settings={"index_granularity": 8},
+        settings={"index_granularity": 1},
         query_settings={"max_block_size": 1024, "max_joined_block_size_rows": 1024},
     )
 }}
@@ -14,23 +14,26 @@
 {% set one_peer = 1048576 %}
 
 with
-    -- Where nobody watched before, there is nothing to survive: not a number, which is neither
-    -- below, equal nor above.
+    totals as (select * from {{ current(ref("int_retention_totals")) }} where views > 0),
+
+    counts as ({{ curve_counts("totals", ["video_id", "duration_ms"]) }}),
+
+    -- Trailing survival. Where nobody watched before, there is nothing to survive: not a number,
+    -- which
+    -- is neither below, equal nor above.
     curves as (
         select
             video_id,
             duration_ms,
-            seconds,
-            arrayCumSum(watching) as watching_now,
+            length(watching_views) as seconds,
             arrayConcat(
-                arrayWithConstant(least({{ trailing }}, seconds), watching_now[1]),
-                arraySlice(watching_now, 1, greatest(seconds - {{ trailing }}, 0))
+                arrayWithConstant(least({{ trailing }}, seconds), watching_views[1]),
+                arraySlice(watching_views, 1, greatest(seconds - {{ trailing }}, 0))
             ) as watching_before,
             arrayMap(
-                (now, before) -> if(before > 0, now / before, nan), watching_now, watching_before
+                (now, before) -> if(before > 0, now / before, nan), watching_views, watching_before
             ) as survival
-        from {{ current(ref("int_retention_totals")) }}
-        where views > 0
+        from counts
     ),
 
     lengths as (select video_id, duration_ms from curves),
@@ -85,5 +88,11 @@ with
         from compared
     )
 
-select *
-from ranked
+select
+    counts.* except (duration_ms),
+    cast(
+        arrayResize(ranked.relative, length(counts.watching_views), null),
+        'Array(Nullable(Float64))'
+    ) as relative_retention_performance
+from counts
+left join ranked on counts.video_id = ranked.video_id
