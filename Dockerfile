@@ -12,7 +12,7 @@ RUN python3 -m venv venv
 COPY requirements.lock ./
 # The engine and the process manager of `retention up` are a laptop's: a deployed stack has a ClickHouse server
 # and its own supervisor, and the image is smaller by some hundred megabytes.
-RUN grep -vE '^(chdb|chdb-core|supervisor)==' requirements.lock > deployed.lock \
+RUN grep -vE '^(chdb-core|supervisor)==' requirements.lock > deployed.lock \
     && venv/bin/pip install --quiet --requirement deployed.lock
 COPY pyproject.toml README.md LICENSE dagster.yaml ./
 COPY producer producer

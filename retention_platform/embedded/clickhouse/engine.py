@@ -422,7 +422,7 @@ class Engine:
 
     def open(self) -> Any:
         """A new handle. Raises what chDB raises."""
-        return chdb.connect(self._target)  # type: ignore[no-untyped-call]
+        return chdb.connect(self._target)
 
     def close(self) -> None:
         """Cancel what still runs, and close every handle; what was inserted is on disk already."""
