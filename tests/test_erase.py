@@ -15,8 +15,10 @@ import pytest
 from confluent_kafka import Producer
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
+from retention_platform.ingest.batch import encode_row, row_prefix
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.erase import Erased, erase, viewer_hash
+from retention_platform.ingest.rejects import Filter, Replay, export, find, read_export, replay
 from retention_platform.ingest.sink import ClickHouseSink
 from retention_platform.settings import load_settings
 from retention_platform.warehouse.client import connect
@@ -201,3 +203,64 @@ def test_the_topic_read_again_does_not_bring_an_erased_viewer_back(
     left = empty_warehouse.rows("select payload from raw.rejected_events")
     assert not [payload for (payload,) in left if GONE in payload]
     assert [payload for (payload,) in left if "viewer-who-stays" in payload]
+
+
+def test_an_erased_viewers_message_that_cannot_be_stored_is_not_put_aside_either(empty_warehouse: Warehouse) -> None:
+    """As on a second reading: under another log's tokens, and repeated as after a crash."""
+    client, sink = connect(empty_warehouse.settings), ClickHouseSink(empty_warehouse.settings)
+    messages = [event for event in some_events(3, 10) if event["event_type"] == "heartbeat"]
+    theirs = {number for number, event in enumerate(messages) if event["viewer_id"] == GONE}
+    assert theirs and len(theirs) < len(messages)
+
+    def put_aside(log_id: str) -> None:
+        prefix = row_prefix(log_id, EVENTS_TOPIC)
+        rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+        for _ in range(2):
+            sink.reject(rows, ["no such luck"] * len(rows), f"{log_id}/0-{len(rows)}")
+
+    def places(table: str, log_id: str) -> set[int]:
+        found = empty_warehouse.rows(f"select offset from raw.{table} where log_id = '{log_id}'")
+        assert len(set(found)) == len(found), "repeated under one token"
+        return {offset for (offset,) in found}
+
+    put_aside("before")
+    assert places("rejected_events", "before") == set(range(len(messages)))
+    assert places("erased_messages", "before") == set()
+    assert erase(client, [GONE]).rejects == len(theirs)
+    put_aside("again")
+    for log_id in ("before", "again"):
+        assert places("rejected_events", log_id) == set(range(len(messages))) - theirs
+        assert places("erased_messages", log_id) == theirs
+    client.close()
+
+
+def test_an_export_from_before_the_erasure_brings_nobody_back(empty_warehouse: Warehouse, tmp_path: Path) -> None:
+    class Sent:
+        def __init__(self) -> None:
+            self.messages: list[dict[str, Any]] = []
+
+        def send(self, topic: str, key: str, value: bytes) -> None:
+            self.messages.append(json.loads(value))
+
+        def flush(self, seconds: float = 0) -> None:
+            pass
+
+    client, publisher = connect(empty_warehouse.settings), Sent()
+    right = some_events(4, 2)
+    assert {event["viewer_id"] == GONE for event in right} == {True, False}
+    rows = [
+        ["log", EVENTS_TOPIC, 0, at, 0, "", json.dumps({**event, "schema_version": 2})]
+        for at, event in enumerate(right)
+    ]
+    columns = ["log_id", "topic", "partition", "offset", "message_time", "key", "payload"]
+    client.insert("raw.inbox", rows, column_names=columns)
+    exported = tmp_path / "rejects.jsonl"
+    with exported.open("w", encoding="utf-8") as out:
+        assert export(find(client, Filter()), out) == len(right)
+    erase(client, [GONE])
+    mended = exported.read_text(encoding="utf-8").replace('\\"schema_version\\": 2', '\\"schema_version\\": 1')
+    result = replay(client, publisher, read_export(mended.splitlines(), "rejects"), lambda *_: None)
+    stays = [event for event in right if event["viewer_id"] != GONE]
+    assert publisher.messages == stays
+    assert result == Replay(sent=len(stays), unknown=len(right) - len(stays))
+    client.close()

@@ -62,7 +62,10 @@ class Sink(Protocol):
         """Which of the rows cannot be stored, and why, without storing any. Raises ServiceError when nobody can say."""
 
     def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
-        """Store rows among the rejected, and nowhere else. Raises ServiceError when it may not have happened."""
+        """Store rows among the rejected, and nowhere else; of erased viewers only their places.
+
+        Raises ServiceError when it may not have happened.
+        """
 
     def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
         """How many of the offsets ``first`` to before ``end`` are among the rejected. Raises ServiceError."""
@@ -107,9 +110,9 @@ class ClickHouseSink:
             rejected.append([*place, "message", f"message: cannot be stored: {reason}", now])
         log_id, topic, partition, *_ = rejected[0]
         offsets = [place[3] for place in rejected]
-        settings = {"insert_deduplication_token": f"{token}/poison", "async_insert": 0}
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison"}
         with self._client() as client:
-            client.insert("raw.rejected_events", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
+            client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
                 client.command(
                     f"delete from {table} where ingested_at > now() - interval 1 day and log_id = {{log:String}} "
