@@ -108,7 +108,12 @@ def migrate() -> None:
     from retention_platform.warehouse.migrate import migrate
 
     settings = get_settings()
-    applied = migrate(connect(settings), raw_ttl_days=settings.raw_ttl_days, cluster=settings.clickhouse_cluster)
+    applied = migrate(
+        connect(settings),
+        raw_ttl_days=settings.raw_ttl_days,
+        cluster=settings.clickhouse_cluster,
+        sharded=settings.clickhouse_sharded,
+    )
     typer.echo(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
     if settings.kafka_bootstrap_servers:
         made = ensure_topics(settings, partitions=settings.kafka_partitions)
@@ -150,7 +155,7 @@ def erase(
     key = settings.viewer_id_key()
     # Both, since events from before the key was set hold the id itself.
     stored = [*viewers, *(Pseudonyms(key).of(viewer) for viewer in viewers if key)]
-    done = erasing.erase(connect(settings), stored)
+    done = erasing.erase(connect(settings), stored, cluster=settings.clickhouse_cluster)
     console.print(f"erased {done.events:,} events and {done.rejects:,} rejected messages")
     if rebuild:
         refresh(full=True)

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     clickhouse_cluster: str = Field(
         default="", pattern=r"^\w*$", description="whose replicas all hold everything; empty: one server"
     )
+    clickhouse_sharded: bool = Field(
+        default=False, description="the stream is spread over the cluster's shards by video"
+    )
 
     kafka_bootstrap_servers: str = Field(default="", description="empty: no broker is known")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -200,7 +203,9 @@ class Settings(BaseSettings):
                 )
 
     def _check_clickhouse(self) -> None:
-        """Raise SettingsError where encryption was asked for that would not happen."""
+        """Raise SettingsError where encryption or shards were asked for that would not be."""
+        if self.clickhouse_sharded and not self.clickhouse_cluster:
+            raise SettingsError("CLICKHOUSE_SHARDED has no effect without CLICKHOUSE_CLUSTER: name the cluster")
         if self.clickhouse_secure:
             if self.clickhouse_ca and not self.clickhouse_verify:
                 raise SettingsError("CLICKHOUSE_CA has no effect with CLICKHOUSE_VERIFY=false: unset one of them")

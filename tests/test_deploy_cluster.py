@@ -1,4 +1,4 @@
-"""The same SQL for one server and for a cluster of replicas: what changes, and what the engine says of it.
+"""The same SQL for one server and for a cluster of replicas and shards: what changes, and what the engine says of it.
 
 No cluster can be run here. The engine parses each statement, and refuses replicated tables outside of such databases.
 """
@@ -18,7 +18,7 @@ from retention_platform.orchestration.dbt_run import environment
 from retention_platform.settings import load_settings
 from retention_platform.warehouse import migrate as migrating
 from retention_platform.warehouse.client import connect
-from retention_platform.warehouse.cluster import for_cluster
+from retention_platform.warehouse.cluster import for_cluster, on_shard, over_shards
 from retention_platform.warehouse.migrate import migrate, migrations
 from tests.conftest import Warehouse
 from tests.dbt_support import Chain
@@ -66,6 +66,47 @@ def test_on_a_cluster_databases_and_what_stores_rows_are_replicated_and_nothing_
         assert back == formatted(client, statement), "only the engine differs"
     assert databases == {"raw", "live", "staging", "marts"}
     assert stored == sum(statement.count("MergeTree\n") for statement in STATEMENTS) >= 8
+
+
+def test_on_shards_the_streams_tables_have_a_part_in_each_and_the_rest_is_whole_on_every_node(client: Client) -> None:
+    places = dict[str, str]()
+    for name in ("raw", "raw_local", "live", "live_local", "staging", "marts"):
+        made = formatted(client, for_cluster(f"create database if not exists {name}", "retention", sharded=True))
+        places[name] = re.findall(r"Replicated\('/clickhouse/retention/(\w+)', (.*)\)$", made)[0]
+    own, whole = "'{shard}', '{replica}'", "'all', '{shard}-{replica}'"
+    assert places == {name: (name, own if name.endswith("_local") else whole) for name in places}
+
+    made = dict[str, set[str]]()
+    for statement in STATEMENTS:
+        if statement.startswith("create database"):
+            continue
+        changed = formatted(client, for_cluster(statement, "retention", sharded=True))
+        assert "Distributed" not in changed
+        assert changed == formatted(client, on_shard(for_cluster(statement, "retention")))
+        assert changed.replace("_local.", ".") == formatted(client, for_cluster(statement, "retention"))
+        for database, table in re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)\.(\w+)", changed):
+            made.setdefault(database, set()).add(table)
+        # What erases viewers, and which rejected messages were sent again, is asked on every shard of all.
+        assert not re.search(r"\b(raw|live)\.(?!erased_viewers|replayed_rejects|schema_migrations)\w", changed)
+    assert made["raw"] == {"erased_viewers", "replayed_rejects", "schema_migrations"}
+    assert {"inbox", "playback_events", "deliveries", "put_aside"} <= made["raw_local"]
+    assert made["live_local"] == {"events", "ticks", "recent"} and made["marts"] == {"ai_insights"}
+
+
+def test_the_key_of_shards_is_the_video_or_all_of_a_message_that_names_none(client: Client) -> None:
+    def key(*columns: str) -> str:
+        made = formatted(client, over_shards("retention", "raw_local", "inbox", frozenset(columns)))
+        assert made.startswith(
+            "CREATE TABLE IF NOT EXISTS raw.inbox AS raw_local.inbox\nENGINE = Distributed(retention, "
+        )
+        return made.removesuffix(")").split("raw_local, inbox, ")[1]
+
+    messages = ['{"video_id": "v"}', '{ "n": 1, "video_id":"v"}', '{"n": 1}', '{"n": 2}', "no json", '{"video_id": 1}']
+    asked = f"select {key('payload', 'key')} from (select arrayJoin({{all:Array(String)}}) as payload)"
+    places = [row[0] for row in client.query(asked, parameters={"all": messages}).result_rows]
+    by_video = client.query(f"select {key('video_id', 'day')} from (select 'v' as video_id)").result_rows[0][0]
+    assert places[:2] == [by_video, by_video]
+    assert len(set(places)) == 5
 
 
 def test_a_migration_names_the_cluster_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:

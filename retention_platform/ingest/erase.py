@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retention_platform.errors import ServiceError
+from retention_platform.warehouse.cluster import stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -49,19 +50,26 @@ def viewer_hash(stored_id: str) -> str:
     return hashlib.sha256(stored_id.encode()).hexdigest()
 
 
-def erase(client: Client, stored_ids: Sequence[str]) -> Erased:
+def erase(client: Client, stored_ids: Sequence[str], *, cluster: str = "") -> Erased:
     """Take viewers out of the raw and live tables, for good. Doing it twice changes nothing more.
+
+    Every node of ``cluster`` has to be there, or one of them would let a viewer in again.
 
     Raises ServiceError when inserts from before do not end; doing it again then goes on.
     """
     asked: dict[str, Any] = {"hashes": sorted({viewer_hash(one) for one in stored_ids})}
-    client.insert("raw.erased_viewers", [[one] for one in asked["hashes"]], column_names=["viewer_hash"])
-    _wait_for_inserts(client)
+    client.insert(
+        "raw.erased_viewers",
+        [[one] for one in asked["hashes"]],
+        column_names=["viewer_hash"],
+        settings=_on_every_node(client, cluster),
+    )
+    _wait_for_inserts(client, cluster)
 
     events = _count(client, f"raw.playback_events where {_IS_THEIRS}", asked)
     rejects = _count(client, f"raw.rejected_events where topic = 'playback_events' and {_NAMES_THEM}", asked)
     if events:
-        _erase_events(client, asked)
+        _erase_events(client, asked, cluster)
     if rejects:
         places = "select log_id, topic, partition, offset from raw.rejected_events"
         client.command(
@@ -69,15 +77,11 @@ def erase(client: Client, stored_ids: Sequence[str]) -> Erased:
             f"{places} where topic = 'playback_events' and {_NAMES_THEM}",
             parameters=asked,
         )
-        client.command(
-            f"alter table raw.rejected_events delete where topic = 'playback_events' and {_NAMES_THEM}",
-            parameters=asked,
-            settings=_NOW,
-        )
+        _delete(client, f"raw.rejected_events delete where topic = 'playback_events' and {_NAMES_THEM}", asked)
     return Erased(events, rejects)
 
 
-def _erase_events(client: Client, asked: dict[str, Any]) -> None:
+def _erase_events(client: Client, asked: dict[str, Any], cluster: str) -> None:
     """Events, and what the stream's other views made of them; raw.playback_events last, since all is told from it."""
     theirs = f"from raw.playback_events where {_IS_THEIRS}"
     videos = [row[0] for row in client.query(f"select distinct video_id {theirs}", parameters=asked).result_rows]
@@ -86,23 +90,19 @@ def _erase_events(client: Client, asked: dict[str, Any]) -> None:
         f"select log_id, topic, partition, offset {theirs}",
         parameters=asked,
     )
-    client.command(
-        f"alter table live.events delete where event_id in (select event_id {theirs})", parameters=asked, settings=_NOW
-    )
+    _delete(client, f"live.events delete where event_id in (select event_id {theirs})", asked)
     # Signed, since what is taken away is added like the rest: the sums are of numbers modulo 2 to the 64.
     client.command(
         "insert into raw.deliveries select video_id, toDate(event_time), toUInt64(-toInt64(count())), "
         f"toUInt64(-toInt64(countIf(ingested_at > event_time + toIntervalHour(1)))) {theirs} group by 1, 2",
         parameters=asked,
     )
-    client.command(f"alter table raw.playback_events delete where {_IS_THEIRS}", parameters=asked, settings=_NOW)
+    _delete(client, f"raw.playback_events delete where {_IS_THEIRS}", asked)
     # Sets of sessions cannot be taken apart: they are made anew from the events that remain.
     of_them = {"videos": videos}
-    client.command(
-        "alter table live.ticks delete where video_id in {videos:Array(String)}", parameters=of_them, settings=_NOW
-    )
+    _delete(client, "live.ticks delete where video_id in {videos:Array(String)}", of_them)
     # An insert that runs now may have had its sets deleted and its events not seen yet.
-    _wait_for_inserts(client)
+    _wait_for_inserts(client, cluster)
     client.command(_TICKS, parameters=of_them)
 
 
@@ -139,9 +139,23 @@ def _count(client: Client, what: str, asked: dict[str, Any]) -> int:
     return int(client.query(f"select count() from {what}", parameters=asked).result_rows[0][0])
 
 
-def _wait_for_inserts(client: Client) -> None:
+def _delete(client: Client, what: str, asked: dict[str, Any]) -> None:
+    """Delete for good; returns when it is done."""
+    client.command(stored(client, f"alter table {what}"), parameters=asked, settings=_NOW)
+
+
+def _on_every_node(client: Client, cluster: str) -> dict[str, Any]:
+    """Settings by which an insert is done when every node of the cluster has it."""
+    if not cluster:
+        return {}
+    nodes = _count(client, "system.clusters where cluster = {cluster:String}", {"cluster": cluster})
+    return {"insert_quorum": nodes, "insert_quorum_timeout": 60_000} if nodes > 1 else {}
+
+
+def _wait_for_inserts(client: Client, cluster: str) -> None:
     """Return when every insert that runs now has ended: those after it see what was noted before."""
-    running = "select query_id from system.processes where query_kind = 'Insert' or query ilike 'insert%'"
+    processes = f"clusterAllReplicas('{cluster}', system.processes)" if cluster else "system.processes"
+    running = f"select query_id from {processes} where query_kind = 'Insert' or query ilike 'insert%'"
     before = {str(row[0]) for row in client.query(running).result_rows}
     deadline = time.monotonic() + INSERT_SECONDS
     while before:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from retention_platform.warehouse.cluster import stored
+
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 Fault = tuple[int, str]
 
 #: Databases whose tables and views the stream runs through.
-_DATABASES = ("raw", "live")
-_REFERENCE = re.compile(r"(?<![\w.`])`?(raw|live)`?\.")
+_DATABASES = ("raw", "live", "raw_local", "live_local")
+_REFERENCE = re.compile(r"(?<![\w.`])`?((?:raw|live)(?:_local)?)`?\.")
 
 
 def find_poison(rows: Sequence[bytes], fault: Callable[[Sequence[bytes]], str | None]) -> list[Fault]:
@@ -49,7 +51,8 @@ class Probe:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._name = f"probe_{uuid.uuid4().hex}"
-        self.inbox = f"{self._name}.raw_inbox"
+        # On shards the views are behind each one's own table, not behind the one over all.
+        self.inbox = f"{self._name}.{stored(client, 'raw.inbox').replace('.', '_')}"
 
     def __enter__(self) -> Probe:
         self._client.command(f"create database {self._name} engine = Memory")

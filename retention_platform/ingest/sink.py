@@ -14,6 +14,7 @@ from retention_platform.ingest.batch import INBOX_COLUMNS, decode_row
 from retention_platform.ingest.quarantine import Fault, Probe, find_poison
 from retention_platform.settings import Settings
 from retention_platform.warehouse.client import connect, first_line
+from retention_platform.warehouse.cluster import stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -27,16 +28,18 @@ INSERT_SETTINGS = {
     "min_insert_block_size_bytes": 0,
     "max_partitions_per_insert_block": 0,
     "wait_end_of_query": 1,
+    # On shards: an insert is done when every shard has its part.
+    "distributed_foreground_insert": 1,
 }
 
 #: ClickHouse's codes for what is wrong with the server, its load, its disk or our rights, never with a row: tables
-#: not there (60, 81, 218), files and disk (74, 75, 76, 243, 425), timeouts and network (159, 209, 210), cancelled
+#: not there (60, 81, 218), files and disk (74, 75, 76, 243, 425), timeouts and network (159, 209, 210, 279), cancelled
 #: (236, 394, 734), the driver's own second try while the first still runs (216), too much at once (202, 241, 252,
 #: 439, 473), read-only (164, 242, 497, 516), unknown outcome (319), shutdown and keeper (598, 600, 999), a setting it
 #: does not know (115).
 _NOT_THE_ROWS = {
     *(60, 74, 75, 76, 81, 115, 159, 164, 202, 209, 210, 216, 218, 236, 241, 242, 243, 252, 319, 394, 425, 439, 473),
-    *(497, 516, 598, 600, 734, 999),
+    *(279, 497, 516, 598, 600, 734, 999),
 }
 
 _REJECTED_COLUMNS = (
@@ -115,8 +118,9 @@ class ClickHouseSink:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
                 client.command(
-                    f"delete from {table} where ingested_at > now() - interval 1 day and log_id = {{log:String}} "
-                    "and topic = {topic:String} and partition = {partition:Int32} and offset in {offsets:Array(Int64)}",
+                    f"delete from {stored(client, table)} where ingested_at > now() - interval 1 day "
+                    "and log_id = {log:String} and topic = {topic:String} and partition = {partition:Int32} "
+                    "and offset in {offsets:Array(Int64)}",
                     parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": offsets},
                 )
 

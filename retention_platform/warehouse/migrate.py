@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retention_platform.errors import RetentionError
-from retention_platform.warehouse.cluster import for_cluster
+from retention_platform.warehouse.cluster import LOCAL, for_cluster, over_shards, stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -64,15 +64,18 @@ def migrations(folder: Path = SQL_DIR) -> list[Migration]:
     return [Migration(path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.sql"))]
 
 
-def migrate(client: Client, *, raw_ttl_days: int = 0, cluster: str = "", folder: Path = SQL_DIR) -> list[str]:
+def migrate(
+    client: Client, *, raw_ttl_days: int = 0, cluster: str = "", sharded: bool = False, folder: Path = SQL_DIR
+) -> list[str]:
     """Bring the schema up to date; the names of the files applied now, none when it already was.
 
-    With ``cluster`` every replica of it gets everything.
+    With ``cluster`` every replica of it gets everything; with ``sharded`` each shard its part of the stream.
 
     Raises RetentionError when a file was changed after it had been applied.
     """
-    client.command(for_cluster("create database if not exists raw", cluster))
-    client.command(for_cluster(_LEDGER, cluster))
+    for database in ("raw", *(LOCAL.values() if sharded else ())):
+        client.command(for_cluster(f"create database if not exists {database}", cluster, sharded=sharded))
+    client.command(for_cluster(_LEDGER, cluster, sharded=sharded))
     ledger = client.query("select name, checksum from raw.schema_migrations final").result_rows
     done = {str(name): str(checksum) for name, checksum in ledger}
     applied = []
@@ -86,25 +89,40 @@ def migrate(client: Client, *, raw_ttl_days: int = 0, cluster: str = "", folder:
                 "restore the file and put the change into a new, higher-numbered one"
             )
         for statement in migration.statements:
-            client.command(for_cluster(statement, cluster))
+            client.command(for_cluster(statement, cluster, sharded=sharded))
         client.insert(
             "raw.schema_migrations", [[migration.name, migration.checksum]], column_names=["name", "checksum"]
         )
         applied.append(migration.name)
+    if sharded:
+        _distribute(client, cluster)
     _keep_ttl(client, raw_ttl_days)
     return applied
+
+
+def _distribute(client: Client, cluster: str) -> None:
+    """Make the tables over all shards, of what is read or written by others than the stream's own views."""
+    found = client.query(
+        "select database, table, groupArray(name) from system.columns where database in {local:Array(String)} "
+        "and (database, table) in (select database, name from system.tables where engine != 'MaterializedView' "
+        "and (engine != 'Null' or name in ('inbox', 'put_aside'))) group by all order by all",
+        parameters={"local": list(LOCAL.values())},
+    ).result_rows
+    for database, table, columns in found:
+        client.command(over_shards(cluster, database, table, frozenset(columns)))
 
 
 def _keep_ttl(client: Client, days: int) -> None:
     """Make the raw tables' TTL what the setting says; touches nothing when it already is."""
     for table, column in _TTL_COLUMNS.items():
+        place = stored(client, f"raw.{table}")
         rows = client.query(
-            "select engine_full from system.tables where database = 'raw' and name = {table:String}",
-            parameters={"table": table},
+            "select engine_full from system.tables where database || '.' || name = {place:String}",
+            parameters={"place": place},
         ).result_rows
         match = re.search(r"TTL .*?toIntervalDay\((\d+)\)", rows[0][0])
         current = int(match.group(1)) if match else 0
         if current == days:
             continue
         change = f"modify ttl toDateTime({column}) + toIntervalDay({days})" if days else "remove ttl"
-        client.command(f"alter table raw.{table} {change}")
+        client.command(f"alter table {place} {change}")

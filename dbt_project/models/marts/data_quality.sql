@@ -24,10 +24,11 @@ with
 
     -- Raw's time to live in days, 0 without one: dbt is not told of it, the table knows.
     kept as (
-        select toUInt32OrZero(extract(engine_full, 'TTL .*?toIntervalDay\\((\\d+)\\)')) as days
+        select max(toUInt32OrZero(extract(engine_full, 'TTL .*?toIntervalDay\\((\\d+)\\)'))) as days
         from system.tables
         where
-            database = '{{ source("raw", "playback_events").schema }}'
+            -- On shards it is each one's own table that knows.
+            database in ('{{ source("raw", "playback_events").schema }}', 'raw_local')
             and name = '{{ source("raw", "playback_events").identifier }}'
     ),
 

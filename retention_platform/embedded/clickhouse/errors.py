@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
+# A connection that the engine itself makes fails by a kind of its own.
+_CODE = re.compile(r"Code: (\d+)\. DB::(?:Net)?Exception: ")
 _PATH = re.compile(r": \(in file/uri [^)]*\)")
 # The engine may tell an exception within one: code and version come again.
 _VERSION = re.compile(r"(?: \(version [^)]*\)(?:\. \([A-Z0-9_]+\))?)+$")
