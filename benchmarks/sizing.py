@@ -75,7 +75,7 @@ def run(report: Report, document: Path = BENCHMARKS, sessions: int = 3_000) -> N
         f"Worked out, not run: each figure of [benchmarks.md](benchmarks.md) times the viewers. A viewer sends "
         f"{habits.events:.3f} events of {habits.size:.0f} bytes a second and watches for {habits.session:.0f} s (the "
         f"simulator). A million events take {measured.ingest:.1f} s of CPU time in ingest and "
-        f"{measured.clickhouse:.1f} s in ClickHouse; one process takes in {measured.rate:,.0f} a second; an event takes "
+        f"{measured.clickhouse:.1f} s in ClickHouse; one process takes {measured.rate:,.0f} a second; an event takes "
         f"{measured.disk:.1f} bytes on disk. A refresh takes {measured.refresh * 1000:.3f} ms a session on "
         f"{measured.cores} cores, which are taken to be all busy; every {REFRESH // 60} minutes it computes again "
         "whoever watched."
