@@ -60,7 +60,7 @@ DROP = 0.1
 SHARE = 0.2
 
 
-def run(report: Report, curves: int = 400, moment_curves: int = 100) -> None:
+def run(report: Report, curves: int = 2000, moment_curves: int = 100) -> None:
     """Measure and tell; so many curves of each kind."""
     with tempfile.TemporaryDirectory() as name, embedded_clickhouse.running(Path(name) / "clickhouse") as server:
         settings = load_settings(retention_home=Path(name), clickhouse_port=server.port)

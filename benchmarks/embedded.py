@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import aiohttp
@@ -140,15 +140,16 @@ def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size
         for name, side, *order in orders if number % 2 else orders[::-1]:
             measure(name, side, *order)
     # The engine twice: how far it is from itself tells what a difference of the server's is worth.
-    inserts: list[tuple[str, Engine | Server]] = [
-        ("insert, engine", engine),
-        ("insert, server", server),
-        ("insert, engine, again", engine),
+    inserts: list[tuple[str, Engine | Server, str]] = [
+        ("insert, engine", engine, "insert"),
+        ("insert, server", server, "insert"),
+        ("insert, server, by a client that copies", server, "copy"),
+        ("insert, engine, again", engine, "insert"),
     ]
     for number in range(rounds + 1):
-        for name, side in inserts if number % 2 else inserts[::-1]:
+        for name, side, order in inserts if number % 2 else inserts[::-1]:
             side.ask("run", "truncate table bench")
-            measure(name, side, "insert", str(file))
+            measure(name, side, order, str(file))
             assert side.ask("count") == rows
     file.unlink()
     # The first round warms caches and pools.
@@ -171,6 +172,8 @@ def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size
     report.text(
         "In one piece is the engine's usual call, `query()`. Block by block, nobody has the bytes but the engine's own"
         " process; carried, it sends those blocks to another one through a bare socket, the least that any server does."
+        " Of an insert the client gives its file to the kernel (`sendfile`); one that copies reads it into memory and"
+        " sends it from there, at its own cost."
         " CPU time is the server's or engine's and the client's together."
     )
     for name, against in (
@@ -179,6 +182,7 @@ def _gigabyte(report: Report, engine: Engine, server: Server, folder: Path, size
         ("result, server", "result, engine, block by block"),
         ("insert, server", "insert, engine"),
         ("insert, server", "insert, engine, again"),
+        ("insert, server, by a client that copies", "insert, engine"),
         ("insert, engine, again", "insert, engine"),
     ):
         # Rounds are compared with themselves: what else runs on the machine slows both sides of one.
@@ -449,12 +453,18 @@ class Server:
         """Have something done; its answer. Raises RuntimeError with what the server said."""
         return getattr(self, f"_{name}")(*arguments)
 
-    def _post(self, query: str, body: Any = b"", **headers: str) -> http.client.HTTPResponse:
-        address = f"/?query={quote(query)}"
+    def _post(self, query: str) -> http.client.HTTPResponse:
+        self._renew()
+        self._connection.request("POST", f"/?query={quote(query)}")
+        return self._answer()
+
+    def _renew(self) -> None:
+        """Connect anew when the server may be closing the connection."""
         if time.monotonic() - self._used > IDLE:
             self._connection.close()
         self._used = time.monotonic()
-        self._connection.request("POST", address, body, headers)
+
+    def _answer(self) -> http.client.HTTPResponse:
         answer = self._connection.getresponse()
         if answer.status != 200:
             raise RuntimeError(answer.read().decode(errors="replace"))
@@ -488,7 +498,18 @@ class Server:
         return Path(file).stat().st_size
 
     def _insert(self, file: str) -> int:
+        return self._send(file, self._connection.sock.sendfile)
+
+    def _copy(self, file: str) -> int:
+        return self._send(file, self._connection.send)
+
+    def _send(self, file: str, send: Callable[[BinaryIO], object]) -> int:
+        self._renew()
         size = Path(file).stat().st_size
+        self._connection.putrequest("POST", f"/?query={quote('insert into bench format Native')}")
+        self._connection.putheader("Content-Length", str(size))
+        self._connection.endheaders()
         with Path(file).open("rb") as body:
-            self._post("insert into bench format Native", body, **{"Content-Length": str(size)}).read()
+            send(body)
+        self._answer().read()
         return size
