@@ -6,7 +6,7 @@ PACKAGES := retention_platform producer
 SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench docs screenshots lock clean
+.PHONY: help up test lint format bench docs screenshots lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ lock: .venv/bin/uv ## pin the newest versions that pyproject.toml allows
 	$(UV) compile pyproject.toml $(LOCK_FLAGS) --extra dev --constraint requirements.lock \
 		--upgrade --output-file requirements-dev.lock
 LOCK_FLAGS := --quiet --universal --python-version 3.10 --no-emit-index-url --no-header --no-annotate
+
+audit: .venv/.dev ## look for known vulnerabilities in the pinned versions
+	@$(BIN)/python -m tests.audit
 
 clean: ## remove the virtual environment and caches; the state folder .retention stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dbt_project/target *.egg-info

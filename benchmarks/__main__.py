@@ -14,6 +14,7 @@ BENCHMARKS = {
     "simulator": "Simulator",
     "embedded": "Embedded ClickHouse",
     "live": "Live layer",
+    "privacy": "What pseudonyms and erased viewers cost",
     "dropoffs": "Dropoffs and key moments: false alarms",
     "marts": "Marts",
     "api": "REST API",
@@ -24,7 +25,7 @@ BENCHMARKS = {
 }
 DOCS = Path(__file__).parents[1] / "docs"
 #: Where a benchmark's section is kept, when not with the others.
-DOCUMENTS = {"insights": DOCS / "insights.md", "sizing": DOCS / "scaling.md"}
+DOCUMENTS = {"insights": DOCS / "insights.md", "privacy": DOCS / "security.md", "sizing": DOCS / "scaling.md"}
 
 
 def main() -> None:
