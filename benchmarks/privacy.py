@@ -69,8 +69,8 @@ def run(report: Report, events: int = 200_000, rounds: int = 3) -> None:
                     assert stored == events, f"{way.name}: {stored} of {events} are stored"
             client.close()
     report.text(
-        f"{events:,} simulated events in batches of {BATCH:,}, into empty tables, {rounds} rounds in which each way has a "
-        "turn; CPU seconds a million events, medians. Nobody erased is among the viewers, so that the same is stored."
+        f"{events:,} simulated events in batches of {BATCH:,}, into empty tables, {rounds} rounds in which each way "
+        "has a turn; CPU seconds a million events, medians. None of the erased is a viewer: the same is stored."
     )
     report.table(
         ("CPU s a million events", "making rows, one core", "ClickHouse"),

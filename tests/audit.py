@@ -1,4 +1,4 @@
-"""`make audit`: are there known vulnerabilities in the versions that are pinned? Asks through pip-audit, each time anew.
+"""`make audit`: are there known vulnerabilities in the versions that are pinned? Asks through pip-audit.
 
 A version that nobody could tell of is not taken for a good one: then there is no answer, and that is said.
 """
