@@ -75,6 +75,18 @@ def test_the_engine_takes_the_users_and_each_may_what_is_its_own(tmp_path: Path,
     assert "GRANT SELECT ON raw.* TO dbt" in dbt and "USER" not in dbt and "ROLE" not in dbt
 
 
+def test_the_engine_takes_the_servers_settings(tmp_path: Path, passwords: dict[str, str]) -> None:
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d" / "retention.xml").write_text((DEPLOY / "config.d" / "retention.xml").read_text())
+    kept, sizes = asked(
+        tmp_path,
+        "select keep_free_space from system.disks where name = 'default'",
+        "select value from system.server_settings where name = 'mark_cache_size'",
+        **passwords,
+    )
+    assert (kept, sizes) == (f"{1024**3}\n", f"{256 * 1024**2}\n")
+
+
 def test_limits_of_readers_cannot_be_set_beyond_those_of_the_laptop(tmp_path: Path, passwords: dict[str, str]) -> None:
     rows, quota = asked(
         tmp_path,
