@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -189,6 +190,55 @@ def test_services_get_their_own_paths_no_password_and_the_true_address(proxied: 
     assert dagster["headers"]["Host"] == proxied.url.removeprefix("http://")
     moved = proxied.get("/api")
     assert moved.status_code == 301 and moved.headers["Location"] == f"{proxied.url}/api/"
+
+
+def raw(proxied: Proxied, request: bytes) -> int:
+    """The status of a request sent as it is, which no client library would send."""
+    host, port = proxied.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(request)
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nginx-health/../dagster/graphql",
+        "/nginx-health/..%2fdagster/graphql",
+        "/nginx-health%2f..%2fdagster/graphql",
+        "/nginx-health/%2e%2e/dagster/graphql",
+        "/./dagster/graphql",
+        "//dagster/graphql",
+        "/api/..%2fdagster/graphql",
+        "/docs/..;/dagster/graphql",
+        "/docs/../../../../etc/passwd",
+        "/%64agster/graphql",
+        "/nginx-health%00/dagster",
+    ],
+)
+def test_no_path_leads_past_the_password(proxied: Proxied, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    before = len(proxied.lines())
+    assert raw(proxied, f"{request}\r\n".encode()) in (400, 401)
+    claimed = f"{request}X-Original-URL: /nginx-health\r\nX-Rewrite-URL: /nginx-health\r\nRemote-User: admin\r\n"
+    assert raw(proxied, f"{claimed}\r\n".encode()) in (400, 401)
+    eventually("the log", lambda: len(proxied.lines()) >= before + 2)
+    assert not any(line["upstream"] for line in proxied.lines()[before:]), "a service was asked"
+
+
+def test_what_is_too_long_or_reads_in_two_ways_is_refused_before_it_reaches_a_service(proxied: Proxied) -> None:
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    known = f"Host: x\r\nConnection: close\r\nAuthorization: Basic {login}\r\n"
+    before = len(proxied.lines())
+    for path, size in (("/", 2 << 20), ("/api/videos", 2 << 20), ("/docs/", 2 << 20), ("/dagster/graphql", 11 << 20)):
+        assert raw(proxied, f"POST {path} HTTP/1.1\r\n{known}Content-Length: {size}\r\n\r\n".encode()) == 413, path
+    assert raw(proxied, f"GET /{'a' * 40_000} HTTP/1.1\r\n{known}\r\n".encode()) == 414
+    assert raw(proxied, f"GET /api/ HTTP/1.1\r\n{known}X-Long: {'a' * 40_000}\r\n\r\n".encode()) == 400
+    both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /api/ HTTP/1.1\r\n\r\n"
+    assert raw(proxied, f"POST /dagster/graphql HTTP/1.1\r\n{known}{both}".encode()) == 400
+    eventually("the log", lambda: len(proxied.lines()) >= before + 7)
+    assert not any(line["upstream"] for line in proxied.lines()[before:]), "a service was asked"
+    assert proxied.get("/dagster/graphql").status_code == 200
 
 
 def test_the_apis_documentation_finds_its_files_behind_the_proxy_and_without(proxied: Proxied) -> None:
