@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from retention_platform.embedded import clickhouse as embedded_clickhouse
 from retention_platform.errors import ServiceError, SettingsError
@@ -207,6 +208,27 @@ def test_erasing_a_viewer_reaches_each_shards_own_tables(shards: list[Chain]) ->
         assert {viewer for (viewer,) in mine} - {viewer} == {
             viewer for (viewer,) in held(chain, "raw.playback_events", "viewer_id")
         }
+
+
+def test_with_a_node_that_does_not_take_note_nothing_is_erased(shards: list[Chain]) -> None:
+    client, asked = shards[0].client, []
+
+    class Lacking:
+        """The shard, where an insert that all nodes shall have fails as it does without one of them."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def insert(self, *_: Any, settings: dict[str, Any], **__: Any) -> None:
+            asked.append(settings)
+            raise DatabaseError(
+                "Code: 285. DB::Exception: Number of alive replicas (1) is less than requested quorum (2/2)"
+            )
+
+    with pytest.raises(ServiceError, match=r"not every node of two took note .*285.*erase again when all are up"):
+        erase(Lacking(), ["somebody"], cluster="two")  # type: ignore[arg-type]
+    assert asked == [{"insert_quorum": 2, "insert_quorum_timeout": 60_000}]
+    assert shards[0].ask("select count() from raw.erased_viewers") == [(0,)]
 
 
 def test_readers_find_over_all_shards_what_each_holds_and_nothing_of_the_way_in_between(shards: list[Chain]) -> None:

@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clickhouse_connect.driver.exceptions import DatabaseError
+
 from retention_platform.errors import ServiceError
+from retention_platform.warehouse.client import first_line
 from retention_platform.warehouse.cluster import stored
 
 if TYPE_CHECKING:
@@ -55,15 +58,19 @@ def erase(client: Client, stored_ids: Sequence[str], *, cluster: str = "") -> Er
 
     Every node of ``cluster`` has to be there, or one of them would let a viewer in again.
 
-    Raises ServiceError when inserts from before do not end; doing it again then goes on.
+    Raises ServiceError when one is not, or inserts from before do not end; doing it again then goes on.
     """
     asked: dict[str, Any] = {"hashes": sorted({viewer_hash(one) for one in stored_ids})}
-    client.insert(
-        "raw.erased_viewers",
-        [[one] for one in asked["hashes"]],
-        column_names=["viewer_hash"],
-        settings=_on_every_node(client, cluster),
-    )
+    noted, everywhere = [[one] for one in asked["hashes"]], _on_every_node(client, cluster)
+    try:
+        client.insert("raw.erased_viewers", noted, column_names=["viewer_hash"], settings=everywhere)
+    except DatabaseError as error:
+        if not everywhere:
+            raise
+        raise ServiceError(
+            f"not every node of {cluster} took note ({first_line(error)}): "
+            "nothing is deleted yet, erase again when all are up"
+        ) from error
     _wait_for_inserts(client, cluster)
 
     events = _count(client, f"raw.playback_events where {_IS_THEIRS}", asked)
