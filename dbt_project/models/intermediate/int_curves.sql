@@ -5,22 +5,22 @@
         engine="MergeTree",
         order_by="video_id",
         settings={"index_granularity": 1},
-        query_settings={"max_block_size": 1024, "max_joined_block_size_rows": 1024},
+        query_settings={
+            "max_joined_block_size_rows": 1024,
+            "enable_materialized_cte": 1,
+        },
     )
 }}
 
 {% set trailing = var("relative_trailing_s") %}
-{# more than twice as many peers as there can be #}
-{% set one_peer = 1048576 %}
+{% set no_place = 4294967295 %}
 
 with
     totals as (select * from {{ current(ref("int_retention_totals")) }} where views > 0),
 
-    counts as ({{ curve_counts("totals", ["video_id", "duration_ms"]) }}),
+    counts as materialized({{ curve_counts("totals", ["video_id", "duration_ms"]) }}),
 
-    -- Trailing survival. Where nobody watched before, there is nothing to survive: not a number,
-    -- which
-    -- is neither below, equal nor above.
+    -- Trailing survival. Where nobody watched before, there is nothing to survive: not a number.
     curves as (
         select
             video_id,
@@ -36,9 +36,39 @@ with
         from counts
     ),
 
-    lengths as (select video_id, duration_ms from curves),
+    -- Its place among all videos' at that second says as much when two are compared, in a small
+    -- number. The greatest stands for none, and is neither below nor equal to a place.
+    placed as (
+        select
+            video_id,
+            duration_ms,
+            second,
+            if(
+                isNaN(figure),
+                {{ no_place }},
+                toUInt32(dense_rank() over (partition by second order by figure asc nulls last))
+            ) as place
+        from curves
+        array join survival as figure, range(toUInt32(seconds)) as second
+    ),
 
-    -- Found before the curves come in, so that those of no peers are never copied.
+    -- In the order of seconds: numbers with the second above the place are sorted at once.
+    places as materialized(
+        select
+            video_id,
+            any(duration_ms) as duration_ms,
+            arrayMap(
+                packed -> toUInt32(bitAnd(packed, {{ no_place }})),
+                arraySort(groupArray(bitShiftLeft(toUInt64(second), 32) + place))
+            ) as places,
+            length(places) as seconds
+        from placed
+        group by video_id
+    ),
+
+    lengths as (select video_id, duration_ms from places),
+
+    -- Found before the places come in, so that those of no peers are never copied.
     peers as (
         select videos.video_id as video_id, others.video_id as peer_id
         from lengths as videos
@@ -52,22 +82,23 @@ with
     compared as (
         select
             peers.video_id as video_id,
-            any(video.survival) as own_survival,
-            -- Two sums in one number, for half the work: how many have a figure there, and twice
-            -- the rank.
+            any(video.places) as own_places,
             sumForEach(
                 arrayMap(
-                    (own, other)
-                    -> toUInt32(other < own)
-                    + toUInt32(other <= own)
-                    + {{ one_peer }} * toUInt32(other = other),
-                    arrayResize(video.survival, least(video.seconds, peer.seconds)),
-                    arrayResize(peer.survival, least(video.seconds, peer.seconds))
+                    (own, other) -> (other < own) + (other <= own),
+                    arrayResize(video.places, least(video.seconds, peer.seconds)),
+                    arrayResize(peer.places, least(video.seconds, peer.seconds))
                 )
-            ) as ranks
+            ) as twice_the_rank,
+            sumForEach(
+                arrayMap(
+                    other -> other < {{ no_place }},
+                    arrayResize(peer.places, least(video.seconds, peer.seconds))
+                )
+            ) as compared_with
         from peers
-        inner join curves as video on peers.video_id = video.video_id
-        inner join curves as peer on peers.peer_id = peer.video_id
+        inner join places as video on peers.video_id = video.video_id
+        inner join places as peer on peers.peer_id = peer.video_id
         group by video_id
         having count() >= {{ var("relative_min_peers") }}
     ),
@@ -76,14 +107,14 @@ with
         select
             video_id,
             arrayMap(
-                (rank, own) -> if(
-                    intDiv(rank, {{ one_peer }}) >= {{ var("relative_min_peers") }}
-                    and not isNaN(own),
-                    rank % {{ one_peer }} / (2 * intDiv(rank, {{ one_peer }})),
+                (rank, others, own) -> if(
+                    others >= {{ var("relative_min_peers") }} and own < {{ no_place }},
+                    rank / (2 * others),
                     null
                 ),
-                arrayResize(ranks, length(own_survival)),
-                own_survival
+                arrayResize(twice_the_rank, length(own_places)),
+                arrayResize(compared_with, length(own_places)),
+                own_places
             ) as relative
         from compared
     )
