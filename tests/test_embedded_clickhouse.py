@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import http.client
 import json
 import os
 import signal
@@ -359,3 +360,70 @@ def test_parameters_too_long_for_a_url_arrive_in_a_form(client: Client, url: str
     ids = [f"0193e000-0000-7000-8000-{number:012d}" for number in range(2000)]
     query = client.query("select length({ids:Array(String)}), {ids:Array(String)}[2000]", parameters={"ids": ids})
     assert query.result_rows == [(2000, ids[-1])]
+
+
+@pytest.mark.parametrize(("size", "status"), [(70_000, 200), (250_000, 200), (1_100_000, 400)])
+def test_a_query_in_the_url_may_be_as_long_as_a_server_s(clickhouse_port: int, size: int, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", clickhouse_port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/?query=select+%27{'x' * (size - 30)}%27")
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert (len(answer.read()) == size - 30 + 1) == (status == 200)
+
+
+@pytest.mark.parametrize(("encoded", "told"), [("%FF", "FF"), ("%C3%A9", "C3A9"), ("%00", "00"), ("+", "20")])
+def test_bytes_in_the_url_arrive_as_they_are(url: str, encoded: str, told: str) -> None:
+    assert httpx.get(f"{url}/?query=select+hex(%27{encoded}%27)").text == f"{told}\n"
+
+
+def test_a_setting_that_is_no_text_is_refused_by_name(url: str) -> None:
+    answer = httpx.get(f"{url}/?query=select+1&max_threads=%FF")
+    assert answer.status_code == 400 and "'max_threads' is not UTF-8" in answer.text
+
+
+def test_a_get_that_writes_is_told_to_use_post(url: str) -> None:
+    statement = {"query": "create table default.never (x Int8) engine = Memory"}
+    for reader in ("default", "api"):
+        by_get = httpx.get(url, params=statement | {"user": reader})
+        assert "method GET implies readonly" in by_get.text
+        assert by_get.headers["X-ClickHouse-Exception-Code"] == "164"
+    by_post = httpx.post(url, params=statement | {"user": "api"})
+    assert "in readonly mode. (READONLY)" in by_post.text
+
+
+def test_a_role_is_refused_as_there_are_none(url: str) -> None:
+    answer = httpx.get(url, params={"query": "select 1", "role": "analyst"})
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "511"
+    assert "There is no role `analyst`" in answer.text
+
+
+@pytest.mark.parametrize(
+    "statement", ["show create table system.{}", "show create system.`{}`;", "SHOW TABLE system . {} format TSVRaw"]
+)
+def test_tables_of_the_system_show_a_statement_that_says_what_they_are(url: str, statement: str) -> None:
+    for table in ("one", "tables", "errors"):
+        shown = post(url, statement.format(table), default_format="TSVRaw").text
+        # A table of another name made by it has the same columns.
+        made = shown.replace(f"system.{table}", "default.likewise").partition("\nENGINE = ")[0] + " ENGINE = Memory"
+        assert post(url, made).status_code == 200, made
+        columns = (
+            "select name, type, comment from system.columns where (database, table) = ('{}', '{}') order by position"
+        )
+        likewise = post(url, columns.format("default", "likewise")).text
+        assert post(url, "drop table default.likewise").status_code == 200
+        assert likewise == post(url, columns.format("system", table)).text != ""
+    unknown = post(url, statement.format("nowhere"))
+    assert unknown.headers["X-ClickHouse-Exception-Code"] == "60"
+
+
+def test_the_statement_of_a_system_table_comes_in_blocks_of_the_client_s_revision(client: Client) -> None:
+    result = client.query("show create table system.one")
+    assert result.column_names == ("statement",)
+    assert result.result_rows[0][0].startswith("CREATE TABLE system.one\n(\n    `dummy` UInt8\n)\nENGINE = SystemOne")
+
+
+def test_the_size_of_a_result_is_told_in_every_format(url: str) -> None:
+    for name in ("TSV", "JSON", "Parquet"):
+        answer = post(url, "select number from numbers(10)", default_format=name)
+        assert json.loads(answer.headers["X-ClickHouse-Summary"])["result_bytes"] == str(len(answer.content))

@@ -217,7 +217,8 @@ def test_clients_of_later_revisions_are_told_how_columns_are_serialized(
         parameters = {"default_format": "Native", "client_protocol_version": str(revision)}
         return httpx.post(f"http://127.0.0.1:{clickhouse_port}", params=parameters, content=sql).content
 
-    plain, told = asked(54453), asked(54460)
+    plain, told, later = asked(54453), asked(54460), asked(54483)
+    assert later == told, "that word is also how later revisions are told that nothing is new"
     if not plain:
         assert not told and not rows
         return

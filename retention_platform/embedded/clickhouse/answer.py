@@ -57,10 +57,13 @@ class Answer:
             ended = await self._hold_back(run, result, held, asked)
             if ended:
                 await execution
+            counts = run.counts_now()
+            # Of what the engine wrote into a pipe only this side knows the size.
+            counts.result_bytes = counts.result_bytes or held.tell()
             headers = self._common() | {
                 "Content-Type": media_type(output),
                 "X-ClickHouse-Exception-Tag": tag,
-                "X-ClickHouse-Summary": summary_of(run.counts_now()),
+                "X-ClickHouse-Summary": summary_of(counts),
             }
             # Drivers tell an empty result from none by it.
             if run.gives_result or not ended:

@@ -22,6 +22,7 @@ from chdb._chdb import query_class  # type: ignore[attr-defined]
 
 from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.accounts import Accounts
+from retention_platform.embedded.clickhouse.catalogue import in_place_of
 from retention_platform.embedded.clickhouse.definer import within_rights
 from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
@@ -273,6 +274,7 @@ class Run:
 
     def _read(self, connection: Any, shape: Shape, sink: Reader) -> None:
         """Run a statement that only reads, in the way that holds least of its result in memory."""
+        shape = in_place_of(connection, shape)
         text, parameters = shape.statement, self.statement.parameters
         output = shape.format or self.statement.output
         self._revision = self.statement.revision if output.lower() == "native" else 0
@@ -326,7 +328,7 @@ class Run:
 
     def _for_client(self, block: bytes, shape: Shape | None) -> bytes:
         """A block as the client's revision of the protocol has it."""
-        if not block or shape is None or not native.WITH_INFO <= self._revision < native.TOO_NEW:
+        if not block or shape is None or self._revision < native.WITH_INFO:
             return block
         if self._revision >= native.WITH_ZONES and native.has_moments(block):
             if self._columns is None:
@@ -407,7 +409,8 @@ class Engine:
         config.write_text(_CONFIG.format(memory=memory_limit, users=users_file), encoding="utf-8")
         self._target = f"{path}?config-file={config}{defaults}"
         self.accounts = Accounts(users, path.with_name(f"{path.name}.accounts.json"))
-        self._sessions: dict[str, Session] = {}
+        #: By user and id.
+        self._sessions: dict[tuple[str, str], Session] = {}
         self._guard = threading.Lock()
         self._control = threading.Lock()
         try:
@@ -452,15 +455,16 @@ class Engine:
                 raise EngineError.of(error) from None
 
     @contextlib.contextmanager
-    def session(self, name: str, timeout: float, *, must_exist: bool) -> Iterator[Session]:
-        """The session of that name, locked while the block runs. Raises EngineError as the server does."""
+    def session(self, key: tuple[str, str], timeout: float, *, must_exist: bool) -> Iterator[Session]:
+        """A user's session of that id, locked while the block runs. Raises EngineError as the server does."""
+        name = key[1]
         with self._guard:
             self._expire()
-            session = self._sessions.get(name)
+            session = self._sessions.get(key)
             if session is None:
                 if must_exist:
                     raise refused("SESSION_NOT_FOUND", 372, f"Session {name} not found.")
-                session = self._sessions[name] = Session(self.open(), timeout)
+                session = self._sessions[key] = Session(self.open(), timeout)
             if not session.busy.acquire(blocking=False):
                 raise refused("SESSION_IS_LOCKED", 373, f"Session {name} is locked by a concurrent client.")
         try:
@@ -470,17 +474,17 @@ class Engine:
             session.last_used = time.monotonic()
             session.busy.release()
 
-    def end_session(self, name: str) -> None:
+    def end_session(self, key: tuple[str, str]) -> None:
         """Close a session that nobody uses."""
         with self._guard:
-            session = self._sessions.get(name)
+            session = self._sessions.get(key)
             if session is not None and session.busy.acquire(blocking=False):
-                del self._sessions[name]
+                del self._sessions[key]
                 session.handle.close()
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for name, session in list(self._sessions.items()):
+        for key, session in list(self._sessions.items()):
             if now - session.last_used > session.timeout and session.busy.acquire(blocking=False):
-                del self._sessions[name]
+                del self._sessions[key]
                 session.handle.close()

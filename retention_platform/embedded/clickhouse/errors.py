@@ -61,5 +61,11 @@ def refused(name: str, code: int, message: str) -> EngineError:
     return EngineError(f"{message} ({name})", code)
 
 
+def by_get(error: EngineError) -> EngineError:
+    """The error of a request by GET: a server says there how to write."""
+    told = "in readonly mode. For queries over HTTP, method GET implies readonly. You should use method POST"
+    return EngineError(str(error).replace("in readonly mode.", f"{told} for modifying queries.", 1), error.code)
+
+
 class AbortedError(Exception):
     """Ends a response without its end, so that a client sees that it is not whole."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from retention_platform.embedded.clickhouse import native_types
 
-#: From which revision a block has its info, and its moments their zone; and from which it has what is not made here.
-WITH_INFO, WITH_ZONES, WITH_SERIALIZATIONS, TOO_NEW = 1, 54337, 54454, 54465
+#: From which revision a block has its info, its moments their zone, and its columns a word on how they are serialized.
+#: That word tells later revisions too that a column is as it always was.
+WITH_INFO, WITH_ZONES, WITH_SERIALIZATIONS = 1, 54337, 54454
 
 #: Field 1, not overflows; field 2, no bucket (-1); end.
 _INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
@@ -62,12 +63,13 @@ def with_serializations(block: bytes) -> bytes:
     count, at = native_types.number(block, 0)
     rows, at = native_types.number(block, at)
     try:
-        for _ in range(count):
+        for index in range(count):
             _, at = _string(block, at)
             kind, at = _string(block, at)
             pieces += [block[done:at], b"\0"]
             done = at
-            if rows:
+            # Where the last one ends is of no interest.
+            if rows and index + 1 < count:
                 at = native_types.end(block, at, native_types.parsed(kind), rows)
     except native_types.UnknownTypeError:
         return block

@@ -58,6 +58,8 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
             lifespan="off",
             # Not behind a proxy, so nobody may say where a request comes from.
             proxy_headers=False,
+            server_header=False,
+            headers=[("Keep-Alive", f"timeout={KEEP_ALIVE_SECONDS}")],
             log_config=None,
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

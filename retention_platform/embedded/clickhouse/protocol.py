@@ -17,6 +17,8 @@ from retention_platform.embedded.clickhouse.pipes import CAN_SPLICE, Inlet, Writ
 
 #: ASGI's name for what a server can do beyond it.
 EXTENSION = "retention.wire"
+#: Longest URL in bytes: the engine's own http_max_uri_size.
+MAX_URL = 1 << 20
 #: Bytes of a body to come that make it worth taking the socket for.
 _MUCH = 4 << 20
 
@@ -113,12 +115,21 @@ class Protocol(HttpToolsProtocol):
 
     _wire: Wire
 
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser for each piece of a URL. What it raises is answered with 400."""
+        super().on_url(url)
+        if len(self.url) > MAX_URL:
+            raise ValueError("URL too long")
+
     def on_headers_complete(self) -> None:
         """Called by the parser when a request's head is read."""
         length = dict(self.headers).get(b"content-length", b"")
         self._wire = Wire(self, int(length) if length.isdigit() else 0)
         self.scope["extensions"] = {EXTENSION: {"": self._wire}}
+        # httptools takes a URL apart by offsets of 16 bits; a query may be longer.
+        self.url, _, query = self.url.partition(b"?")
         super().on_headers_complete()
+        self.scope["query_string"] = query
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser for each piece of a body."""

@@ -99,7 +99,12 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
     elif level == "0" and method != "POST":
         level = "2"
     query_id = _CONTROL.sub("", parameters.get("query_id") or headers.get("X-ClickHouse-Query-Id") or "")
-    session = parameters.get("session_id", "")
+    for name, value in parameters.items():
+        if name != "query" and not (value.isascii() or _is_text(value)):
+            raise refused("BAD_ARGUMENTS", 36, f"The value of '{name}' is not UTF-8.")
+    role = parameters.get("role")
+    if role:
+        raise refused("UNKNOWN_ROLE", 511, f"There is no role `{role}` in user directories.")
 
     def on(name: str, default: bool = False) -> bool:
         return settings.get(name, parameters.get(name, str(int(default)))).lower() in ("1", "true")
@@ -113,8 +118,7 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
         settings=settings,
         parameters={n.removeprefix("param_"): v for n, v in parameters.items() if n.startswith("param_")},
         read_only=level,
-        # Sessions belong to their user.
-        session=f"{user.name}/{session}" if session else "",
+        session=parameters.get("session_id", ""),
         session_timeout=_session_timeout(parameters),
         session_check=on("session_check"),
         close_session=on("close_session"),
@@ -133,6 +137,11 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
         receive_seconds=_seconds(settings, "http_receive_timeout"),
         send_seconds=_seconds(settings, "http_send_timeout"),
     )
+
+
+def _is_text(value: str) -> bool:
+    # Bytes that are no text are surrogates here.
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _session_timeout(parameters: Mapping[str, str]) -> int:

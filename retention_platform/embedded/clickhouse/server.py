@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -25,7 +26,7 @@ from retention_platform.embedded.clickhouse.answer import Answer
 from retention_platform.embedded.clickhouse.blocks import BlockDecoder
 from retention_platform.embedded.clickhouse.codecs import Decoder, decoder
 from retention_platform.embedded.clickhouse.engine import Engine, Run, Statement, Table
-from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
+from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, by_get, refused
 from retention_platform.embedded.clickhouse.pipes import Reader, Writer
 from retention_platform.embedded.clickhouse.protocol import Wire, wire_of
 from retention_platform.embedded.clickhouse.request import STALL_SECONDS, Asked, asked_of
@@ -119,7 +120,7 @@ class Server:
         """Answer one request."""
         incoming = _Incoming(receive)
         request = Request(scope, incoming, send)
-        asks = request.method not in ("GET", "HEAD") or "query" in request.query_params
+        asks = request.method not in ("GET", "HEAD") or "query" in _parameters(scope)
         if scope["path"] in HEALTH_PATHS or (scope["path"] == "/" and not asks):
             await PlainTextResponse("Ok.\n")(scope, receive, send)
             return
@@ -136,12 +137,12 @@ class Server:
                 await incoming.drain()
             if error.status >= 500:
                 _LOG.warning("query %s: %s", answer.query_id, _one_line(error))
-            await answer.fail(error)
+            await answer.fail(by_get(error) if request.method == "GET" else error)
         except ClientDisconnect:
             _LOG.info("query %s: the client went away", answer.query_id)
 
     async def _serve(self, request: Request, incoming: _Incoming, answer: Answer) -> None:
-        parameters = dict(request.query_params)
+        parameters = _parameters(request.scope)
         user = authenticate(self._users, parameters, request.headers)
         if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
             async with _form(request) as (fields, files):
@@ -204,7 +205,7 @@ class Server:
                 # Its error is told by now.
                 execution.exception()
         if asked.close_session and asked.session:
-            self._engine.end_session(asked.session)
+            self._engine.end_session((user.name, asked.session))
 
     async def _while_wanted(self, run: Run, execution: asyncio.Future[None], feed: Coroutine[Any, Any, None]) -> None:
         """Bring a statement its data, but no longer than until it is killed: it may wait for a client that stalls."""
@@ -253,9 +254,17 @@ class Server:
         if not asked.session:
             yield None
             return
-        with self._engine.session(asked.session, asked.session_timeout, must_exist=asked.session_check) as session:
+        # A session belongs to its user.
+        key = (user.name, asked.session)
+        with self._engine.session(key, asked.session_timeout, must_exist=asked.session_check) as session:
             # A handle once read-only stays so: a reader's statements get one of their own, in a session too.
             yield session if user.may_write else None
+
+
+def _parameters(scope: Scope) -> dict[str, str]:
+    """The parameters of the URL; bytes that are no text are kept as they are."""
+    query = scope["query_string"].decode("utf-8", "surrogateescape")
+    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape"))
 
 
 def _execute(run: Run, result: Reader, source: int | None) -> None:
