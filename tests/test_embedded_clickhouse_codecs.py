@@ -233,3 +233,19 @@ def test_clients_of_later_revisions_are_told_how_columns_are_serialized(
         first[:head] + b"\0" + first[head:] + sign + second[:text] + b"\0" + second[text:last] + b"\0" + second[last:]
     )
     assert told == wanted
+
+
+def test_a_column_of_unknown_layout_is_refused_to_later_revisions_unless_it_is_the_last(clickhouse_port: int) -> None:
+    def asked(columns: str, revision: int) -> httpx.Response:
+        parameters = {"default_format": "Native", "client_protocol_version": str(revision)}
+        sql = f"select {columns} from numbers(3)"
+        return httpx.post(f"http://127.0.0.1:{clickhouse_port}", params=parameters, content=sql)
+
+    dynamic = "number::Dynamic as d"
+    assert asked(f"{dynamic}, number", 54453).status_code == 200
+    refused = asked(f"{dynamic}, number", 54460)
+    assert refused.status_code == 501 and "Columns of Dynamic are written in Native for revisions before" in refused.text
+    plain, told = asked(f"number, {dynamic}", 54453).content, asked(f"number, {dynamic}", 54460).content
+    for name in (b"\x06number\x06UInt64", b"\x01d\x07Dynamic"):
+        plain = plain.replace(name, name + b"\0")
+    assert told == plain

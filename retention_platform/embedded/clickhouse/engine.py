@@ -427,11 +427,15 @@ class Engine:
         """A new handle. Raises what chDB raises."""
         return chdb.connect(self._target)
 
+    def cancel_all(self) -> None:
+        """Cancel what runs; returns at once."""
+        with self._control, contextlib.suppress(Exception):
+            self._first.query("kill query where query_id != queryID() async")
+
     def close(self) -> None:
         """Cancel what still runs, and close every handle; what was inserted is on disk already."""
+        self.cancel_all()
         with self._control:
-            with contextlib.suppress(Exception):
-                self._first.query("kill query where query_id != queryID() async")
             for session in self._sessions.values():
                 if session.busy.acquire(timeout=0.2):
                     session.handle.close()

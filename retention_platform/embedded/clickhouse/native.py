@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retention_platform.embedded.clickhouse import native_types
+from retention_platform.embedded.clickhouse.errors import refused
 
 #: From which revision a block has its info, its moments their zone, and its columns a word on how they are serialized.
 #: That word tells later revisions too that a column is as it always was.
@@ -57,22 +58,23 @@ def with_zones(block: bytes, columns: Sequence[tuple[str, str]]) -> bytes:
 
 def with_serializations(block: bytes) -> bytes:
     """A block that says of each column, behind its type, that it is serialized in the usual way; for which the columns
-    are walked through. As it was when it has a column of a type that nothing is known of here.
+    are walked through. Raises EngineError when one of them, but for the last, is of a type of which nothing is known here.
     """
     pieces, done = [], 0
     count, at = native_types.number(block, 0)
     rows, at = native_types.number(block, at)
-    try:
-        for index in range(count):
-            _, at = _string(block, at)
-            kind, at = _string(block, at)
-            pieces += [block[done:at], b"\0"]
-            done = at
-            # Where the last one ends is of no interest.
-            if rows and index + 1 < count:
+    for index in range(count):
+        _, at = _string(block, at)
+        kind, at = _string(block, at)
+        pieces += [block[done:at], b"\0"]
+        done = at
+        # Where the last one ends is of no interest.
+        if rows and index + 1 < count:
+            try:
                 at = native_types.end(block, at, native_types.parsed(kind), rows)
-    except native_types.UnknownTypeError:
-        return block
+            except native_types.UnknownTypeError:
+                told = f"Columns of {kind} are written in Native for revisions before {WITH_SERIALIZATIONS} only."
+                raise refused("NOT_IMPLEMENTED", 48, f"{told} Ask for it as the last one, or in another format.") from None
     return b"".join([*pieces, block[done:]])
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import ipaddress
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import threading
-from asyncio import CancelledError
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -26,8 +27,9 @@ from retention_platform.embedded.clickhouse.protocol import Protocol
 from retention_platform.embedded.clickhouse.users import User, users_of
 from retention_platform.errors import RetentionError
 
-#: Seconds that requests under way have to finish when the server is stopped, and the engine to close after that.
-FINISH_SECONDS, CLOSE_SECONDS = 2, 1.5
+#: Seconds that requests under way have to finish when the server is stopped, those that are then cancelled to tell
+#: their clients so, and the engine to close after that.
+FINISH_SECONDS, TELL_SECONDS, CLOSE_SECONDS = 1.2, 0.8, 1.5
 #: The engine's allocator. Each thread keeps freed pieces of up to 32 KiB for itself, a third of a MB in all, and there
 #: are two or three for each of as many statements as ever ran at once: only small pieces are worth it. To give back
 #: sooner what nobody keeps (dirty_decay_ms) makes inserts take twice as long.
@@ -63,10 +65,11 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
             log_config=None,
             access_log=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=FINISH_SECONDS,
+            # A whole number for uvicorn.
+            timeout_graceful_shutdown=math.ceil(FINISH_SECONDS + TELL_SECONDS),
         )
         try:
-            _Announcing(config, port_file).run(sockets=[listener])
+            _Announcing(config, port_file, engine.cancel_all).run(sockets=[listener])
         finally:
             closing = threading.Thread(target=engine.close, daemon=True)
             closing.start()
@@ -74,11 +77,12 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
 
 
 class _Announcing(uvicorn.Server):
-    """uvicorn's server, that says when it answers."""
+    """uvicorn's server, that says when it answers, and cancels what has not ended soon after it is stopped."""
 
-    def __init__(self, config: uvicorn.Config, port_file: Path | None) -> None:
+    def __init__(self, config: uvicorn.Config, port_file: Path | None, cancel: Callable[[], None]) -> None:
         super().__init__(config)
         self._port_file = port_file
+        self._cancel = cancel
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
@@ -92,12 +96,19 @@ class _Announcing(uvicorn.Server):
             print(f"listening on {host}:{port}", flush=True)
 
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, and wait for what is under way."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(FINISH_SECONDS, loop.run_in_executor, None, self._cancel)
+        await super().shutdown(sockets)
+
+
 def _log(environment: Mapping[str, str]) -> None:
     """Log to standard error, one line a record; a result that breaks off is no fault of the server's."""
     logs.to_stderr(logs.form_of(environment))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], (AbortedError, CancelledError)))
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], (AbortedError, asyncio.CancelledError)))
     )
 
 
