@@ -58,7 +58,7 @@ def with_zones(block: bytes, columns: Sequence[tuple[str, str]]) -> bytes:
 
 def with_serializations(block: bytes) -> bytes:
     """A block that says of each column, behind its type, that it is serialized in the usual way; for which the columns
-    are walked through. Raises EngineError when one of them, but for the last, is of a type of which nothing is known here.
+    are walked through. Raises EngineError for a column, but for the last, of a type of which nothing is known here.
     """
     pieces, done = [], 0
     count, at = native_types.number(block, 0)
@@ -74,7 +74,8 @@ def with_serializations(block: bytes) -> bytes:
                 at = native_types.end(block, at, native_types.parsed(kind), rows)
             except native_types.UnknownTypeError:
                 told = f"Columns of {kind} are written in Native for revisions before {WITH_SERIALIZATIONS} only."
-                raise refused("NOT_IMPLEMENTED", 48, f"{told} Ask for it as the last one, or in another format.") from None
+                advice = "Ask for it as the last one, or in another format."
+                raise refused("NOT_IMPLEMENTED", 48, f"{told} {advice}") from None
     return b"".join([*pieces, block[done:]])
 
 

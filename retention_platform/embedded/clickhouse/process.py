@@ -95,7 +95,6 @@ class _Announcing(uvicorn.Server):
                 partial.replace(self._port_file)
             print(f"listening on {host}:{port}", flush=True)
 
-
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop to listen, and wait for what is under way."""
         loop = asyncio.get_running_loop()
