@@ -24,6 +24,9 @@ from retention_platform.errors import RetentionError
 #: What the engine may take for itself as well.
 MEMORY_LIMIT = "8GiB"
 
+#: Seconds after which a rival has failed: what takes that long needs no exact figure.
+LONGEST = 600
+
 #: The curve's counts; every other column of the mart is a quotient of two of them.
 COUNTS = (
     "views",
@@ -62,7 +65,7 @@ FLOORS = {
 # (distinct rows of session and second, aggregation in the table's order) the fastest, by 2 to 12 times. The small
 # blocks keep the arrays of few sessions in memory at a time.
 EXPLODED = {
-    "events": """
+    "events": f"""
         select
             video_id, tupleElement(played, 1) as second, toInt64(sum(tupleElement(played, 2))) as watching_views,
             toInt64(count()) as segment_plays
@@ -97,15 +100,16 @@ EXPLODED = {
                 <= 16 * (toUnixTimestamp64Milli(max(event_time)) - toUnixTimestamp64Milli(min(event_time))) + 30000
         )
         group by video_id, second
-        settings max_block_size = 4096
+        settings max_block_size = 4096, max_execution_time = {LONGEST}
     """,
-    "views": """
+    "views": f"""
         select video_id, second, toInt64(count()) as watching_views
         from staging.int_views final
         array join watched_seconds as r
         array join range(toUInt32(r.start), toUInt32(r.stop)) as second
         where is_view
         group by video_id, second
+        settings max_execution_time = {LONGEST}
     """,
 }
 
@@ -422,14 +426,21 @@ RIVALS: dict[str, Callable[[str, Path, Path], float]] = {"DuckDB": by_duckdb, "P
 
 
 def compete(name: str, start: str, folder: Path, result: Path) -> Done:
-    """Have one of `RIVALS` do it in a process of its own. Raises RetentionError when it fails or dies."""
+    """Have one of `RIVALS` do it in a process of its own.
+
+    Raises RetentionError when it fails, dies, or takes more than `LONGEST` seconds.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(name, start, folder, result, theirs), daemon=True)
     child.start()
     theirs.close()
+    answer: Done | str = f"not done in {LONGEST} s"
     try:
-        answer = ours.recv()
+        if ours.poll(LONGEST):
+            answer = ours.recv()
+        else:
+            child.kill()
     except EOFError:
         answer = "its process died"
     finally:
