@@ -79,6 +79,8 @@ class World:
     clickhouse_port: int
     clickhouse_folder: Path
     deduplicate: bool = True
+    #: Environment variables of every ingest that is started.
+    ingest_settings: dict[str, str] = field(default_factory=dict)
     clickhouse: Process | None = None
     ingests: list[Process] = field(default_factory=list)
     acknowledged: set[str] = field(default_factory=set)
@@ -107,6 +109,7 @@ class World:
             "INGEST_BATCH_SECONDS": "0.2",
             "INGEST_BATCH_ROWS": "300",
             "INGEST_DEDUPLICATE": str(self.deduplicate).lower(),
+            **self.ingest_settings,
             **settings,
         }
         with (self.folder / "ingest.log").open("ab") as log:

@@ -1,0 +1,145 @@
+"""What the soak proves at its end, by exact sets: acknowledged = stored = in the marts, each once, rejects = malformed.
+
+Each function raises AssertionError with the first thing that differs, in one line.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from tests import live_oracle, oracle, oracle_moments
+from tests.dbt_support import Chain
+from tests.delivery.world import World
+from tests.soak.log import Place, Sender, Witness
+from tests.test_dbt_marts import assert_engagement_equal, assert_equal, assert_segments_equal
+
+Event = dict[str, Any]
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+#: How near to the border of the live hour an event may be, in ms, for the comparison to be fair.
+BORDER_MS = 100
+
+
+def assert_log_is_whole(sender: Sender, witness: Witness, ends: Mapping[int, int]) -> None:
+    """The log holds each message that was acknowledged where it was said to be, and nothing that nobody sent."""
+    assert not sender.given_up, f"{len(sender.given_up)} messages were never acknowledged: {sender.given_up[0]}"
+    assert witness.lost is None, f"the log dropped messages before they were read: {witness.lost}"
+    assert not witness.twice, f"the log was read twice at {witness.twice[:3]}"
+    everywhere = {(partition, offset) for partition, end in ends.items() for offset in range(end)}
+    assert witness.log.keys() == everywhere, f"the log has holes: {some(everywhere ^ witness.log.keys())}"
+    moved = [place for place, value in sender.acknowledged.items() if witness.log.get(place) != value]
+    assert not moved, f"{len(moved)} acknowledged messages are not where they were said to be: {moved[:3]}"
+    values = set(witness.log.values())
+    assert values <= sender.kinds.keys(), "the log has messages that nobody sent"
+    assert values >= set(sender.somewhere), "an acknowledged message is not in the log"
+
+
+def assert_stored_once(ask: Ask, sender: Sender, log: Mapping[Place, bytes]) -> None:
+    """Without FINAL: every message of the log is stored once as an event or, if it is malformed, as a reject."""
+    malformed = {place: value for place, value in log.items() if sender.kinds[value] == "malformed"}
+    good = log.keys() - malformed.keys()
+    _assert_once("events are stored", "raw.playback_events", ask, good)
+    _assert_once("malformed messages are rejected", "raw.rejected_events", ask, malformed.keys())
+    bytes_of = (
+        "select partition, offset, base64Encode(payload) from raw.rejected_events where topic = 'playback_events'"
+    )
+    kept = {(partition, offset): base64.b64decode(text) for partition, offset, text in ask(bytes_of)}
+    changed = [place for place in malformed if kept[place] != malformed[place]]
+    assert not changed, f"{len(changed)} rejects are not the bytes that were sent: {changed[:3]}"
+    ids = {row[0] for row in ask("select distinct toString(event_id) from raw.playback_events")}
+    wanted = {json.loads(log[place])["event_id"] for place in good}
+    assert ids == wanted, f"event ids stored and sent differ: {some(ids ^ wanted)}"
+    ((counted,),) = ask("select sum(messages) from raw.deliveries")
+    assert counted == len(good), f"raw.deliveries counts {counted} messages, {len(good)} are in the log"
+
+
+def _assert_once(what: str, table: str, ask: Ask, wanted: Iterable[Place]) -> None:
+    rows = ask(f"select partition, offset from {table} where topic = 'playback_events'")
+    found, places = {(row[0], row[1]) for row in rows}, set(wanted)
+    assert len(rows) == len(found), f"{len(rows) - len(found)} messages are stored twice in {table}"
+    assert found == places, (
+        f"not all {what}: {len(places - found)} missing {some(places - found)}, "
+        f"{len(found - places)} too many {some(found - places)}"
+    )
+
+
+def assert_live(ask: Ask, events: Sequence[Event]) -> None:
+    """The live layer is a recomputation of the last hour, by the clock of the query itself."""
+    events = [{"playback_rate": 1, **event} for event in events]
+    hour = live_oracle.HOUR_MS
+    for _ in range(50):
+        rows = ask(
+            "select video_id, second, views, watching_views, toUnixTimestamp64Milli(now64(3)) from live.retention_curve"
+        )
+        now_ms = rows[0][4] if rows else 0
+        # An event at the very border was counted or not by a clock that was asked a moment earlier or later.
+        if not any(abs(event["event_time"] - (now_ms - hour)) < BORDER_MS for event in events):
+            break
+    found: dict[Any, Any] = {(video, second): (views, watching) for video, second, views, watching, _ in rows}
+    wanted: dict[Any, Any] = dict(live_oracle.curve(events, now_ms))
+    _assert_same("live.retention_curve", found, wanted)
+    rows = ask("select toUnixTimestamp(at), video_id, viewers, toUnixTimestamp64Milli(now64(3)) from live.concurrency")
+    now_s = rows[0][3] / 1000 if rows else 0
+    wanted = {
+        key: viewers
+        for key, viewers in live_oracle.concurrency(events, round(now_s * 1000)).items()
+        # The first instants of the hour go while it is asked.
+        if key[0] > now_s - 3590
+    }
+    found = {(int(at), video): viewers for at, video, viewers, _ in rows if at > now_s - 3590}
+    _assert_same("live.concurrency", found, wanted)
+
+
+def _assert_same(name: str, found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> None:
+    wrong = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    shown = ", ".join(f"{key}: {found.get(key)}, expected {wanted.get(key)}" for key in wrong[:3])
+    assert not wrong, f"{name} differs at {len(wrong)} of {len(wanted)} places: {shown}"
+
+
+def assert_marts(place: World, events: Sequence[Event], videos: Sequence[Event]) -> None:
+    """Every mart is what brute force makes of the events; what clients sent twice counts once and is counted as such."""
+    chain = Chain(place.settings, place.folder)
+    try:
+        found = chain.marts()
+        expected = oracle.marts(events, videos)
+        for row in found["videos"].values():
+            row["chapters"] = json.dumps([(c["start_ms"], c["title"]) for c in row["chapters"]])
+        for name in ("videos", "retention_curve", "engagement_summary", "dropoff_points"):
+            assert_equal(name, found[name], getattr(expected, name))
+        assert_engagement_equal(chain, found, list(events), list(videos))
+        assert_segments_equal(found["retention_curve_by_segment"], list(events), list(videos))
+        _assert_moments(found["key_moments"], events, videos)
+        copies = "select sum(found) from marts.data_quality where figure = 'duplicate_messages'"
+        ((counted,),) = chain.ask(copies)
+        distinct = len({event["event_id"] for event in events})
+        assert counted == len(events) - distinct, f"{counted} repeats are counted, {len(events) - distinct} were sent"
+        ((in_sessions,),) = chain.ask("select sum(events) from marts.sessions")
+        assert in_sessions == distinct, f"marts.sessions counts {in_sessions} events, {distinct} were sent"
+    finally:
+        chain.client.close()
+
+
+def _assert_moments(found: Mapping[Any, Mapping[str, Any]], events: Sequence[Event], videos: Sequence[Event]) -> None:
+    chapters = {video_id: video["chapters"] for video_id, video in oracle.newest(videos).items()}
+    wanted = {
+        (video_id, moment_id): row
+        for video_id, (duration_ms, views) in oracle_moments.watches(events, videos).items()
+        for moment_id, row in oracle_moments.moments(duration_ms, views, chapters.get(video_id, [])).items()
+    }
+    assert found.keys() == wanted.keys(), f"key_moments: {some(found.keys() ^ wanted.keys())}"
+    for key, row in wanted.items():
+        for column, value in row.items():
+            other = found[key][column]
+            same = (
+                math.isclose(other, value, rel_tol=1e-9, abs_tol=1e-9) if isinstance(value, float) else other == value
+            )
+            assert same, f"key_moments {key} {column}: {other!r}, expected {value!r}"
+
+
+def some(places: Iterable[Any]) -> list[Any]:
+    """The first few, to be shown."""
+    return sorted(places)[:3]
