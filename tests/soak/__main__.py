@@ -1,4 +1,4 @@
-"""`make soak`: minutes of events while every part is killed, cut off or fills up, then a proof that each event counts once.
+"""Minutes of events while every part is killed, cut off or fills up; then a proof that each event counts once.
 
 Exits with 1 and a line that says what differs when anything does.
 """
@@ -6,6 +6,7 @@ Exits with 1 and a line that says what differs when anything does.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ def main() -> None:
     )
     if missing:
         print(f"{missing}: the development broker it is", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: told to end"))
     state = State(plan)
     _show(plan, state)
     report = Report(f"soak {'kafka' if plan.kafka else 'development'}", f"On {state.broker}")
@@ -69,29 +71,33 @@ def _options() -> argparse.Namespace:
 
 
 def _show(plan: Plan, state: State) -> None:
-    """Run it in a thread, and show how far it is."""
+    """Run it, and show how far it is."""
     shown = "{task.fields[stage]}", "{task.fields[figures]}"
     columns = (TextColumn(shown[0]), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn(shown[1]))
     with Progress(*columns, refresh_per_second=2) as progress:
         bar = progress.add_task("soak", total=plan.seconds, stage=state.stage, figures="")
-        thread = threading.Thread(
-            target=soak, args=(plan, state, lambda line: progress.console.print(line, highlight=False)), daemon=True
-        )
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.5)
-            since = state.elapsed or (time.monotonic() - state.began if state.began else 0.0)
-            progress.update(bar, completed=min(since, plan.seconds), stage=state.stage, figures=_figures(state))
-    if state.difference is None and state.refresher is None:
-        sys.exit("error: the soak did not start: the lines above say why")
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.5):
+                since = state.elapsed or (time.monotonic() - state.began if state.began else 0.0)
+                progress.update(bar, completed=min(since, plan.seconds), stage=state.stage, figures=_figures(state))
+
+        threading.Thread(target=look, daemon=True).start()
+        try:
+            # In this thread: Ctrl-C ends it, and what it has started.
+            soak(plan, state, lambda line: progress.console.print(line, highlight=False))
+        finally:
+            ended.set()
 
 
 def _figures(state: State) -> str:
     if state.sender is None or state.witness is None or state.refresher is None:
         return ""
     stored = state.stored + state.rejected
+    lag = max(0, len(state.witness.log) - stored)
     return (
-        f"sent {sum(state.sender.sent.values()):,} · stored {stored:,} · lag {max(0, len(state.witness.log) - stored):,}"
+        f"sent {sum(state.sender.sent.values()):,} · stored {stored:,} · lag {lag:,}"
         f" · faults {len(state.suffered)} · refreshes {len(state.refresher.seconds)}"
     )
 
@@ -114,7 +120,8 @@ def tell(report: Report, plan: Plan, state: State) -> None:
             ("malformed messages sent", f"{sender.sent['malformed']:,}"),
             ("acknowledged by the broker", f"{sender.acknowledged_count:,}"),
             ("in the log: events, malformed", f"{events:,}, {len(witness.log) - events:,}"),
-            ("stored: events, rejects", f"{state.stored:,}, {state.rejected:,}"),
+            ("rows in raw: events, rejects", f"{state.stored:,}, {state.rejected:,}"),
+            ("events in the marts", f"{state.in_marts:,}"),
             ("faults", len(state.suffered)),
             ("seconds from the last fault until all was stored", f"{state.settled:.1f}"),
             ("refreshes that went through", len(refresher.seconds)),

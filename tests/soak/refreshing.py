@@ -1,6 +1,6 @@
-"""Refreshes of the marts while events come: Dagster's job in a process of its own, now and then killed while under way.
+"""Refreshes of the marts while events come: Dagster's job in a process of its own, now and then killed under way.
 
-As a program it is that process: it runs the jobs it is told in Dagster, as a run's worker does, and says why one failed.
+As a program it is that process: it runs the named jobs in Dagster, as a run's worker does, and says why one failed.
 """
 
 from __future__ import annotations

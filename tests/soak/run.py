@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,17 +73,27 @@ class State:
     refresher: Refresher | None = None
     stored: int = 0
     rejected: int = 0
+    in_marts: int = 0
     suffered: list[Suffered] = field(default_factory=list)
     #: Kinds of faults that cannot be had here, and why.
     left_out: dict[str, str] = field(default_factory=dict)
     #: Seconds from the last message to the last one stored, and of the last refresh and the comparison.
     settled: float = 0.0
-    #: What differs, in a line; None: nothing does.
-    difference: str | None = None
+    #: What differs, in a line, or why there was nothing to compare; None at the end: nothing differs.
+    difference: str | None = "it did not end"
 
 
 def soak(plan: Plan, state: State, note: Callable[[str], None]) -> None:
     """Run it; ``state.difference`` is the result. ``note`` is told of each step in a line."""
+    try:
+        _soak(plan, state, note)
+    except Exception as error:
+        state.difference = " ".join(f"{type(error).__name__}: {error}".split()).removeprefix("AssertionError: ")[:1000]
+        if not isinstance(error, (AssertionError, RetentionError)):
+            note(traceback.format_exc())
+
+
+def _soak(plan: Plan, state: State, note: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         broker = stack.enter_context((brokers.apache_kafka if plan.kafka else brokers.development)(folder))
@@ -103,8 +114,7 @@ def soak(plan: Plan, state: State, note: Callable[[str], None]) -> None:
         try:
             _live_through(place, plan, [kind for kind in kinds if _wanted(plan, kind.__name__)], state, note)
             _judge(place, plan, state, note)
-        except (AssertionError, RetentionError, subprocess.TimeoutExpired) as error:
-            state.difference = " ".join(str(error).split())[:1000] or type(error).__name__
+            state.difference = None
         finally:
             state.stage = "ends"
             for thread in (state.sender, state.witness, state.refresher):
@@ -117,8 +127,8 @@ def _wanted(plan: Plan, kind: str) -> bool:
 
 
 def _prepare(place: World) -> None:
-    """Batches as long as those of a deployed ingest; and since raw is not merged, so that whatever came twice stays to be
-    counted, ClickHouse must not mind the number of parts.
+    """Batches as long as a deployed ingest's; and ClickHouse must not mind the number of parts: raw is not merged, so
+    that whatever came twice stays to be counted.
     """
     place.ingest_settings = {"INGEST_BATCH_SECONDS": "1", "INGEST_BATCH_ROWS": "5000"}
     for table in ("playback_events", "rejected_events"):
@@ -150,9 +160,8 @@ def _live_through(place: World, plan: Plan, kinds: Sequence[Fault], state: State
                 suffered = _suffer(place, kind)
                 state.suffered.append(suffered)
                 at = time.monotonic() - state.began
-                note(
-                    f"{at:6.0f} s  {told(suffered.kind)}: {suffered.lasted:.1f} s, good {suffered.recovered:.1f} s later"
-                )
+                again = f"well {suffered.recovered:.1f} s later"
+                note(f"{at:6.0f} s  {told(suffered.kind)}, {suffered.lasted:.1f} s; {again}")
             assert sender.failed is None, f"the sender died: {sender.failed!r}"
             assert "Traceback" not in place.log(), "an ingest ended with a traceback: see its log"
         state.elapsed = time.monotonic() - state.began
@@ -200,6 +209,8 @@ def _judge(place: World, plan: Plan, state: State, note: Callable[[str], None]) 
     sender, witness, refresher = state.sender, state.witness, state.refresher
     assert sender is not None and witness is not None and refresher is not None
     state.stage = "compares"
+    ((state.stored,),) = place.ask("select count() from raw.playback_events")
+    ((state.rejected,),) = place.ask("select count() from raw.rejected_events")
     events = [json.loads(value) for value in witness.log.values() if sender.kinds[value] == "event"]
     verdict.assert_log_is_whole(sender, witness, place.ends())
     note(f"        log: {len(witness.log):,} messages, every acknowledged one in its place")
@@ -211,15 +222,16 @@ def _judge(place: World, plan: Plan, state: State, note: Callable[[str], None]) 
     assert refresher.refresh(jobs=plan.jobs), f"the last refresh failed: {refresher.why()}"
     state.stage = "compares"
     verdict.assert_marts(place, events, sender.videos)
+    ((state.in_marts,),) = place.ask("select sum(events) from marts.sessions")
     note("        marts: as recomputed")
 
 
 def _count(place: World, state: State, ended: threading.Event) -> None:
     """Keep counting what is stored, as far as ClickHouse answers."""
     sql = "select (select count() from raw.playback_events), (select count() from raw.rejected_events)"
+    url = f"http://127.0.0.1:{place.clickhouse_port}/"
     while not ended.wait(1.0):
         with contextlib.suppress(httpx.HTTPError, ValueError):
-            url = f"http://127.0.0.1:{place.clickhouse_port}/"
             answer = httpx.get(url, params={"query": sql}, timeout=2, trust_env=False)
             state.stored, state.rejected = (int(count) for count in answer.text.split())
 

@@ -1,5 +1,5 @@
-"""Invented players at a steady rate, with the accidents that a soak must survive: messages that are held back, come out of
-order, twice, days late, or are not the contract. Seeded and pure: the clock is the caller's, and nothing is sent here.
+"""Invented players at a steady rate, with the accidents that a soak must survive: messages that are held back, come out
+of order, twice, days late, or are not the contract. Seeded and pure: the clock is the caller's; nothing is sent here.
 """
 
 from __future__ import annotations
@@ -73,12 +73,9 @@ class Traffic:
     def __init__(self, seed: int, rate: float, now_ms: int) -> None:
         self._rng = random.Random(f"soak {seed}")
         self._began = now_ms
-        self._durations = {
-            f"video-{number:02}": self._rng.randrange(55_000, 75_000)
-            if number < 12
-            else self._rng.randrange(150_000, 200_000)
-            for number in range(24)
-        }
+        # Two dozens of like length, so that each video has its place among its like.
+        lengths = [(55_000, 75_000)] * 12 + [(150_000, 200_000)] * 12
+        self._durations = {f"video-{n:02}": self._rng.randrange(*length) for n, length in enumerate(lengths)}
         self._viewers = max(200, round(rate * 20))
         self._number = 0
         #: (due, number, time of the event, message)
