@@ -6,7 +6,7 @@ PACKAGES := retention_platform producer
 SOURCES := $(PACKAGES) tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench docs screenshots lock audit clean
+.PHONY: help up test lint format bench soak docs screenshots lock audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ format: .venv/.dev ## format Python and SQL
 
 bench: .venv/.dev ## measure speed, side by side with alternatives
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: .venv/.dev ## minutes of events while every part fails, then a proof that each counts once
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 docs: .venv/.run ## write dbt's documentation of every table and column, with lineage, as one HTML file
 	@$(BIN)/retention docs $(ARGS)

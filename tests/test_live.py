@@ -74,7 +74,7 @@ def test_the_live_tables_equal_a_recomputation_however_the_events_came(chain: Ch
         chain.send_events(batch)
     assert chain.client.command("select count() from raw.rejected_events") == 0
     assert len(curve(events, now_ms)) > 200 and len(concurrency(events, now_ms)) > 100, "the seed tests too little"
-    assert_live(chain.ask, events, now_ms)
+    assert_live(chain.ask, events)
 
 
 def test_who_watches_now_is_who_played_lately_and_did_not_stop(chain: Chain) -> None:

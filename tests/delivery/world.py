@@ -292,7 +292,7 @@ class World:
         assert self.acknowledged <= ids <= {event["event_id"] for event in events.values()}
         assert {events[place]["event_id"] for place in malformed} >= self.refused_by_contract
         good = [event for place, event in events.items() if place not in malformed]
-        live_oracle.assert_live(self.ask, good, int(time.time() * 1000))
+        live_oracle.assert_live(self.ask, good)
         return good
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import statistics
 import sys
 import threading
 import time
@@ -123,7 +124,8 @@ def tell(report: Report, plan: Plan, state: State) -> None:
             ("rows in raw: events, rejects", f"{state.stored:,}, {state.rejected:,}"),
             ("events in the marts", f"{state.in_marts:,}"),
             ("faults", len(state.suffered)),
-            ("seconds from the last fault until all was stored", f"{state.settled:.1f}"),
+            ("seconds from the last message until all was stored", f"{state.settled:.1f}"),
+            ("load of the machine meanwhile, mean", f"{statistics.fmean(state.loads or [0]):.1f}"),
             ("refreshes that went through", len(refresher.seconds)),
             ("refreshes killed under way", refresher.killed),
             ("refreshes that failed with what was under them", refresher.failed),

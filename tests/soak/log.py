@@ -57,7 +57,8 @@ class Sender(threading.Thread):
     def finish(self) -> None:
         """Send what is left, and wait until all is acknowledged or given up."""
         self._ending.set()
-        self.join(PATIENCE_MS / 1000 + 60)
+        if self.ident is not None:
+            self.join(PATIENCE_MS / 1000 + 60)
 
     def run(self) -> None:
         try:
@@ -147,4 +148,5 @@ class Witness(threading.Thread):
     def finish(self) -> None:
         """Stop reading."""
         self._ending.set()
-        self.join(60)
+        if self.ident is not None:
+            self.join(60)

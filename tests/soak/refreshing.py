@@ -61,7 +61,8 @@ class Refresher(threading.Thread):
     def finish(self) -> None:
         """Start no more; one that is under way is killed."""
         self._ending.set()
-        self.join(60)
+        if self.ident is not None:
+            self.join(60)
         self._ending.clear()
 
     def why(self) -> str:

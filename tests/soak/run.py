@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ import httpx
 
 from retention_platform.errors import RetentionError
 from retention_platform.ingest.broker import lag_of, watching
+from tests import live_oracle
 from tests.delivery import faults, world
 from tests.delivery.faults import Fault
 from tests.delivery.world import World
@@ -45,7 +47,7 @@ class Plan:
     #: Seconds between two faults, at most.
     calm: float = 5.0
     #: Seconds between two refreshes while events come; 0: none then.
-    refresh_rest: float = 10.0
+    refresh_rest: float = 3.0
     #: Jobs of Dagster that the last refresh runs: the marts, then the checks that compare with the broker.
     jobs: tuple[str, ...] = ("marts", "watch")
 
@@ -74,10 +76,12 @@ class State:
     stored: int = 0
     rejected: int = 0
     in_marts: int = 0
+    #: The machine's load, a figure a second.
+    loads: list[float] = field(default_factory=list)
     suffered: list[Suffered] = field(default_factory=list)
     #: Kinds of faults that cannot be had here, and why.
     left_out: dict[str, str] = field(default_factory=dict)
-    #: Seconds from the last message to the last one stored, and of the last refresh and the comparison.
+    #: Seconds from the last message until all was stored.
     settled: float = 0.0
     #: What differs, in a line, or why there was nothing to compare; None at the end: nothing differs.
     difference: str | None = "it did not end"
@@ -216,7 +220,7 @@ def _judge(place: World, plan: Plan, state: State, note: Callable[[str], None]) 
     note(f"        log: {len(witness.log):,} messages, every acknowledged one in its place")
     verdict.assert_stored_once(place.ask, sender, witness.log)
     note(f"        raw: {len(events):,} events and {len(witness.log) - len(events):,} rejects, each once")
-    verdict.assert_live(place.ask, events)
+    live_oracle.assert_live(place.ask, events)
     note("        live: as recomputed")
     state.stage = "refreshes"
     assert refresher.refresh(jobs=plan.jobs), f"the last refresh failed: {refresher.why()}"
@@ -231,6 +235,7 @@ def _count(place: World, state: State, ended: threading.Event) -> None:
     sql = "select (select count() from raw.playback_events), (select count() from raw.rejected_events)"
     url = f"http://127.0.0.1:{place.clickhouse_port}/"
     while not ended.wait(1.0):
+        state.loads.append(os.getloadavg()[0])
         with contextlib.suppress(httpx.HTTPError, ValueError):
             answer = httpx.get(url, params={"query": sql}, timeout=2, trust_env=False)
             state.stored, state.rejected = (int(count) for count in answer.text.split())

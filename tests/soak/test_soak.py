@@ -55,7 +55,7 @@ def run(plan: Plan) -> tuple[State, list[str]]:
 
 def test_some_seconds_of_soak_end_exact() -> None:
     kinds = ("clickhouse_is_killed", "ingest_is_killed", "answers_are_lost", "the_broker_does_not_answer")
-    plan = Plan(12, 150, 1, kafka=False, only=kinds, calm=0.5, refresh_rest=0, jobs=("marts",))
+    plan = Plan(10, 150, 1, kafka=False, only=kinds, calm=0.5, refresh_rest=0, jobs=("marts",))
     state, notes = run(plan)
     assert state.difference is None, notes
     assert {one.kind for one in state.suffered} >= {"answers_are_lost", "clickhouse_is_killed"}, notes

@@ -21,7 +21,7 @@ MALFORMED = 0.01
 REPEATED = 0.015
 HELD_BACK = 0.03
 SHAKEN = 0.10
-OFFLINE_SESSIONS = 0.005
+OFFLINE_SESSIONS = 0.01
 #: A message that comes so long after its event is late.
 LATE_MS = 5_000
 #: No session lasts longer: those that had begun this long before the first message are over.
@@ -109,8 +109,8 @@ class Traffic:
         session = self._session(rng, at)
         offline = rng.random() < OFFLINE_SESSIONS
         if offline:
-            # Watched days or hours ago without a network; all of it comes at once now, in any order.
-            away = rng.randrange(4 * HOUR_MS, 40 * HOUR_MS)
+            # Watched without a network, from minutes to days ago; all of it comes at once now, in any order.
+            away = rng.choice([rng.randrange(HOUR_MS // 6, 4 * HOUR_MS), rng.randrange(4 * HOUR_MS, 40 * HOUR_MS)])
             for event in session:
                 event["event_time"] -= away
         for event in session:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tests import live_oracle, oracle, oracle_moments
+from tests import oracle, oracle_moments
 from tests.dbt_support import Chain
 from tests.delivery.world import World
 from tests.soak.log import Place, Sender, Witness
@@ -19,9 +19,6 @@ from tests.test_dbt_marts import assert_engagement_equal, assert_equal, assert_s
 
 Event = dict[str, Any]
 Ask = Callable[[str], list[tuple[Any, ...]]]
-
-#: How near to the border of the live hour an event may be, in ms, for the comparison to be fair.
-BORDER_MS = 100
 
 
 def assert_log_is_whole(sender: Sender, witness: Witness, ends: Mapping[int, int]) -> None:
@@ -68,39 +65,6 @@ def _stored_once(table: str, ask: Ask) -> set[Place]:
     found = {(row[0], row[1]) for row in rows}
     assert len(rows) == len(found), f"{len(rows) - len(found)} messages are stored twice in {table}"
     return found
-
-
-def assert_live(ask: Ask, events: Sequence[Event]) -> None:
-    """The live layer is a recomputation of the last hour, by the clock of the query itself."""
-    events = [{"playback_rate": 1, **event} for event in events]
-    hour = live_oracle.HOUR_MS
-    for _ in range(50):
-        rows = ask(
-            "select video_id, second, views, watching_views, toUnixTimestamp64Milli(now64(3)) from live.retention_curve"
-        )
-        now_ms = rows[0][4] if rows else 0
-        # An event at the very border was counted or not by a clock that was asked a moment earlier or later.
-        if not any(abs(event["event_time"] - (now_ms - hour)) < BORDER_MS for event in events):
-            break
-    found: dict[Any, Any] = {(video, second): (views, watching) for video, second, views, watching, _ in rows}
-    wanted: dict[Any, Any] = dict(live_oracle.curve(events, now_ms))
-    _assert_same("live.retention_curve", found, wanted)
-    rows = ask("select toUnixTimestamp(at), video_id, viewers, toUnixTimestamp64Milli(now64(3)) from live.concurrency")
-    now_s = rows[0][3] / 1000 if rows else 0
-    wanted = {
-        key: viewers
-        for key, viewers in live_oracle.concurrency(events, round(now_s * 1000)).items()
-        # The first instants of the hour go while it is asked.
-        if key[0] > now_s - 3590
-    }
-    found = {(int(at), video): viewers for at, video, viewers, _ in rows if at > now_s - 3590}
-    _assert_same("live.concurrency", found, wanted)
-
-
-def _assert_same(name: str, found: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> None:
-    wrong = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-    shown = ", ".join(f"{key}: {found.get(key)}, expected {wanted.get(key)}" for key in wrong[:3])
-    assert not wrong, f"{name} differs at {len(wrong)} of {len(wanted)} places: {shown}"
 
 
 def assert_marts(place: World, events: Sequence[Event], videos: Sequence[Event]) -> None:
