@@ -39,7 +39,10 @@ def main() -> None:
         print(f"{missing}: the development broker it is", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: told to end"))
     state = State(plan)
-    _show(plan, state)
+    try:
+        _show(plan, state)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; what it had started is gone")
     report = Report(f"soak {'kafka' if plan.kafka else 'development'}", f"On {state.broker}")
     tell(report, plan, state)
     if state.difference is not None:
