@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -31,6 +32,9 @@ from tests.soak.traffic import Traffic
 
 #: A disk this big is filled to its last byte; all of a soak's data must fit on it.
 DISK_BYTES = 2 << 30
+#: The last of it goes at the pace of a disk, which gives ClickHouse time to see how little room there is.
+LAST_BYTES = 256 << 20
+BYTES_A_SECOND = 250 << 20
 
 
 @dataclass(frozen=True)
@@ -264,18 +268,20 @@ def _small_disk(folder: Path, state: State) -> Iterator[Path | None]:
 
 def _disk_is_full(disk: Path) -> Fault:
     def the_disk_is_full(place: World) -> None:
-        """Until ingest has said that ClickHouse refuses a batch."""
+        """To its last byte, as fast as a disk writes, until ingest has said that ClickHouse refuses a batch."""
         before = place.log().count("did not take the batch")
         filler = disk / "filler"
         try:
             with filler.open("wb", buffering=0) as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, shutil.disk_usage(disk).free - LAST_BYTES))
+                file.seek(0, os.SEEK_END)
 
                 def refused() -> bool:
                     # Merges give room back: it is filled as well.
-                    for size in (1 << 24, 1 << 16, 1 << 12):
+                    for size in (1 << 20, 1 << 12):
                         with contextlib.suppress(OSError):
                             while file.write(bytes(size)) == size:
-                                pass
+                                time.sleep(size / BYTES_A_SECOND)
                     return place.log().count("did not take the batch") > before
 
                 world.wait_until(refused, "ingest to say that ClickHouse refuses a batch")

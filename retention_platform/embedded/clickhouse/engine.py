@@ -37,9 +37,13 @@ MARK_CACHE = 512 * 1024**2
 #: How soon the query log tells of what has run. Who debugs looks there at once; the engine's own 7.5 s are for servers
 #: with many queries a second.
 LOG_EVERY_MS = 2000
+#: With less room on its disk the engine refuses an insert. Where the last byte went while parts were being written, it
+#: kept parts with empty files, which nobody can read.
+MIN_FREE_BYTES = 64 * 1024**2
 
 # No section for another system log means that it is not written.
 _CONFIG = f"""<clickhouse>
+    <merge_tree><min_free_disk_bytes_to_perform_insert>{MIN_FREE_BYTES}</min_free_disk_bytes_to_perform_insert></merge_tree>
     <max_server_memory_usage>{{memory}}</max_server_memory_usage>
     <mark_cache_size>{MARK_CACHE}</mark_cache_size>
     <background_pool_size>2</background_pool_size>
