@@ -48,6 +48,8 @@ class Plan:
     deduplicate: bool = True
     #: Of these kinds alone; none: of every kind there is.
     only: Sequence[str] = ()
+    #: It goes on until every kind happened so often, however slow the machine is.
+    rounds: int = 0
     #: Seconds between two faults, at most.
     calm: float = 5.0
     #: Seconds between two refreshes while events come; 0: none then.
@@ -156,15 +158,19 @@ def _live_through(place: World, plan: Plan, kinds: Sequence[Fault], state: State
         place.start_ingest()
         sender.start()
         witness.start()
-        state.stage, state.began = "events and faults", time.monotonic()
         world.wait_until(lambda: state.stored > 0, "the first events to be stored")
+        state.stage, state.began = "events and faults", time.monotonic()
         if plan.refresh_rest:
             refresher.start()
         rng = random.Random(f"order of faults {plan.seed}")
         rounds = _rounds(rng, kinds)
-        while time.monotonic() - state.began < plan.seconds:
-            time.sleep(min(rng.uniform(0.2, plan.calm), max(0.0, state.began + plan.seconds - time.monotonic())))
-            if (kind := next(rounds, None)) is not None and time.monotonic() - state.began < plan.seconds:
+
+        def goes_on() -> bool:
+            return time.monotonic() - state.began < plan.seconds or len(state.suffered) < plan.rounds * len(kinds)
+
+        while goes_on():
+            time.sleep(rng.uniform(0.2, plan.calm))
+            if (kind := next(rounds, None)) is not None and goes_on():
                 suffered = _suffer(place, kind)
                 state.suffered.append(suffered)
                 at = time.monotonic() - state.began
