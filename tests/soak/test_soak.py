@@ -14,6 +14,9 @@ from tests.soak.traffic import BREAKS, Message, Traffic
 
 NOW_MS = 1_780_000_000_000
 
+#: On a busy machine its seconds are minutes.
+pytestmark = pytest.mark.timeout(900)
+
 
 def a_minute(seed: int) -> list[Message]:
     traffic = Traffic(seed, 100, NOW_MS)
