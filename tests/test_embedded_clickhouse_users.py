@@ -89,7 +89,6 @@ def test_a_reader_without_a_password_does_not_exist_beside_one_with(tmp_path: Pa
         "optimize table marts.t",
         "set max_threads = 1",
         "set readonly = 0",
-        "use raw",
         "kill query where 1",
         "system flush logs",
         "grant select on *.* to bi",
@@ -219,6 +218,46 @@ def test_bi_reads_its_own_database_as_anybody(url: str) -> None:
 def test_api_reads_all_databases(url: str) -> None:
     assert ask(url, API, "select a from raw.t").text == "41\n"
     assert ask(url, API, "select name from system.tables where database = 'raw' and name = 't'").text == "t\n"
+
+
+def test_a_reader_s_use_lasts_in_its_session_and_no_further(url: str) -> None:
+    assert ask(url, API, "use raw", session_id="readers").status_code == 200
+    assert ask(url, API, "select a from t", session_id="readers").text == "41\n"
+    assert ask(url, API, "select currentDatabase()", session_id="readers", database="marts").text == "marts\n"
+    assert ask(url, API, "select currentDatabase()").text == "default\n"
+    assert code(ask(url, API, "use nowhere", session_id="readers")) == "81"
+    assert code(ask(url, API, "insert into t values (1)", session_id="readers")) == "164"
+    assert code(ask(url, API, "set max_threads = 1", session_id="readers")) == "164"
+    assert ask(url, BI, "use marts", session_id="readers").status_code == 200
+    for session in ({}, {"session_id": "readers"}):
+        assert code(ask(url, BI, "use raw", **session)) == "497"
+    assert ask(url, BI, "select max(a) from t", session_id="readers").text == "2\n"
+
+
+def with_table(
+    url: str, user: tuple[str, str], structure: str, form: str = "TSV", data: str = "1\n2\n"
+) -> httpx.Response:
+    files = {"given": ("given", data)}
+    parameters = {"query": "select * from given order by 1", "given_structure": structure, "given_format": form}
+    return HTTP.post(url, params=parameters, files=files, auth=user)
+
+
+def test_api_may_bring_tables_and_nothing_but_columns(url: str) -> None:
+    assert with_table(url, API, "a Int32").text == "1\n2\n"
+    assert with_table(url, API, "a Int32, b Array(String)", data="1\t['x']\n").text == "1\t['x']\n"
+    assert code(with_table(url, BI, "a Int32")) == "164"
+    secret = "file('/etc/hostname', 'LineAsString')"
+    for structure in (
+        f"a Int32) engine = Memory as (select * from {secret}",
+        "a Int32) engine = File(TSV, 'x'",
+        "a Int32, constraint c check a = 1",
+    ):
+        assert with_table(url, API, structure).status_code != 200
+    told = with_table(url, API, "a Int32, b UInt64 default (select max(a) from raw.t)", data="1\t7\n")
+    assert told.status_code != 200 or told.text == "1\t7\n"
+    left_out = with_table(url, API, "a Int32, b UInt64 default 41", form="JSONEachRow", data='{"a": 1}')
+    assert left_out.status_code != 200 or left_out.text == "1\t0\n"
+    assert code(with_table(url, API, "a Int32", form="TSV settings max_threads = 1")) == "73"
 
 
 def test_nothing_of_a_reader_s_statement_is_left_behind(url: str) -> None:

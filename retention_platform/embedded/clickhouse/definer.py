@@ -55,7 +55,7 @@ def within_rights(
         yield shape.statement
     elif (database or "default") not in (*user.databases, "default"):
         # A name alone would mean a table of it, unseen by what looks at names.
-        raise _denied(f"SELECT ON {database}.*")
+        raise denied(f"SELECT ON {database}.*")
     elif tree[0][1] in _SELECTS:
         with _as_view(handle, owner, user, shape, parameters) as statement:
             yield statement
@@ -92,7 +92,7 @@ def _tree(handle: Any, query: bytes, parameters: dict[str, str]) -> list[tuple[i
         if match
     ]
     if not nodes:
-        raise _denied("this statement")
+        raise denied("this statement")
     return nodes
 
 
@@ -101,16 +101,16 @@ def _refuse_forbidden(tree: list[tuple[int, str, str]], user: User) -> None:
     for node in tree:
         depth, kind, name = node
         if kind == "Function" and name.lower() in _FORBIDDEN:
-            raise _denied(f"the function {name}")
+            raise denied(f"the function {name}")
         if user.databases is not None:
             is_table = before[1] == "TableExpression" and depth == before[0] + 1
             owner, _, table = name.partition(".")
             # What has a database before its name is a view with parameters; grants cover it as any view.
             if kind == "Function" and is_table and not table and name.lower() not in _TABLE_FUNCTIONS:
-                raise _denied(f"the table function {name}")
+                raise denied(f"the table function {name}")
             # A column's name may have its table's before it.
             if kind.endswith("Identifier") and owner.lower() == "system" and table.split(".")[0] not in _SYSTEM_TABLES:
-                raise _denied(f"SELECT ON {name}")
+                raise denied(f"SELECT ON {name}")
         before = node
 
 
@@ -124,11 +124,12 @@ def _refuse_elsewhere(tree: list[tuple[int, str, str]], user: User, database: st
     elif tree[0][1] == "ShowTables" and kinds <= {"Identifier"}:
         where = names[0] if names else database
     else:
-        raise _denied("this statement")
+        raise denied("this statement")
     if where not in (user.databases or ()):
-        raise _denied(f"SHOW ON {where}")
+        raise denied(f"SHOW ON {where}")
 
 
-def _denied(what: str) -> EngineError:
+def denied(what: str) -> EngineError:
+    """The error that says what a user would need to be granted."""
     message = f"Not enough privileges. To execute this query, it's necessary to have {what}."
     return refused("ACCESS_DENIED", 497, message)

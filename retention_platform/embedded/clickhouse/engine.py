@@ -23,7 +23,7 @@ from chdb._chdb import query_class  # type: ignore[attr-defined]
 from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.catalogue import in_place_of
-from retention_platform.embedded.clickhouse.definer import within_rights
+from retention_platform.embedded.clickhouse.definer import denied, within_rights
 from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
 from retention_platform.embedded.clickhouse.pipes import Reader
@@ -161,7 +161,9 @@ class Run:
         self.cancelled = False
         #: Whether it gives a result at all, be it an empty one; known when it has ended.
         self.gives_result = False
-        self._session = session
+        # A handle once read-only stays so: a reader's statements get one of their own, in a session too.
+        self._session = session if statement.user.may_write else None
+        self._of_reader = None if statement.user.may_write else session
         self._revision = 0
         self._columns: list[tuple[str, str]] | None = None
         self._done = threading.Event()
@@ -212,6 +214,20 @@ class Run:
         finally:
             handle.close()
 
+    @property
+    def _database(self) -> str:
+        """The database that names without one are of; empty for the engine's own default."""
+        chosen = self._of_reader.database if self._of_reader else ""
+        return self.statement.database or chosen or next(iter(self.statement.user.databases or ()), "")
+
+    def _choose(self, database: str) -> None:
+        """Let a reader's USE last in its session. Raises EngineError for a database that it may not read."""
+        allowed = self.statement.user.databases
+        if allowed is not None and database not in (*allowed, "default"):
+            raise denied(f"SHOW DATABASES ON {database}.*")
+        if self._of_reader is not None:
+            self._of_reader.database = database
+
     def _prepare(self, handle: Any) -> None:
         """Give the handle the statement's settings, database and tables. Raises what chDB raises."""
         wanted = {**self.statement.settings, ID: self.id}
@@ -219,14 +235,15 @@ class Run:
         if self._session is not None:
             self._session.prepare(statement.text, statement.database, wanted)
         else:
-            if statement.database:
-                handle.query(f"use {quote_name(statement.database)}")
+            if self._database:
+                handle.query(f"use {quote_name(self._database)}")
             if not statement.tables and statement.read_only != "0":
                 wanted["readonly"] = statement.read_only
             handle.query(set_statement(wanted))
         for table in statement.tables:
             path = quote(DESCRIPTOR.format(table.descriptor))
-            handle.query(f"create temporary table {quote_name(table.name)} ({table.structure}\n)")
+            structure = table.structure if statement.user.may_write else _plain_structure(handle, table)
+            handle.query(f"create temporary table {quote_name(table.name)} ({structure}\n)")
             source = f"from infile {path} compression 'none' format {table.format}"
             handle.query(f"insert into {quote_name(table.name)} {source}")
         if self._session is None and statement.tables and statement.read_only != "0":
@@ -260,6 +277,8 @@ class Run:
             self._write(result, sink)
             if kind == query_class.MUTATING:
                 self._count_writing(result)
+            elif shape.first == "use" and not statement.user.may_write:
+                self._choose(connection.query("select currentDatabase()", "TSVRaw").bytes().decode().strip())
             return
         self.gives_result = True
         if statement.user.may_write:
@@ -267,11 +286,9 @@ class Run:
             return
         owner = self.engine.open()
         try:
-            if statement.database:
-                owner.query(f"use {quote_name(statement.database)}")
-            with within_rights(
-                handle, owner, statement.user, shape, statement.parameters, statement.database
-            ) as allowed:
+            if self._database:
+                owner.query(f"use {quote_name(self._database)}")
+            with within_rights(handle, owner, statement.user, shape, statement.parameters, self._database) as allowed:
                 self._read(connection, shape_of(allowed), sink)
         finally:
             owner.close()
@@ -346,8 +363,8 @@ class Run:
         """Names and types of a query's columns; none when they cannot be told apart from its session."""
         handle = self.engine.open()
         try:
-            if self.statement.database:
-                handle.query(f"use {quote_name(self.statement.database)}")
+            if self._database:
+                handle.query(f"use {quote_name(self._database)}")
             query = b"describe (\n" + shape.query + b"\n)"
             listed = handle.query(query, "JSONCompactEachRow", params=self.statement.parameters).bytes()
             return [(name, kind) for name, kind, *_ in map(json.loads, listed.splitlines())]
@@ -360,7 +377,9 @@ class Run:
         """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions."""
         if kind == query_class.READ_ONLY:
             return
-        if self.statement.read_only == "2" and shape.first in ("set", "use") and kind == query_class.CONTROL:
+        if kind == query_class.CONTROL and (
+            shape.first == "use" or (self.statement.read_only == "2" and shape.first == "set")
+        ):
             return
         if self._session is None and self.statement.read_only == "2" and kind != query_class.CONTROL:
             return
@@ -369,6 +388,15 @@ class Run:
 
 class _NotBlockwiseError(Exception):
     """The engine does not hand over this statement's result block by block."""
+
+
+def _plain_structure(handle: Any, table: Table) -> str:
+    """The names and types of a table's columns as the engine reads them, without any expression. Raises EngineError."""
+    if not table.format.isidentifier():
+        raise refused("UNKNOWN_FORMAT", 73, f"Unknown format {table.format}.")
+    query, given = "describe format(TSV, {structure:String}, '')", {"structure": table.structure}
+    columns = map(json.loads, handle.query(query, "JSONCompactEachRow", params=given).bytes().splitlines())
+    return ", ".join(f"{quote_name(name)} {kind}" for name, kind, *_ in columns)
 
 
 def _cancelled() -> EngineError:

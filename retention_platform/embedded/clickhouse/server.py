@@ -146,7 +146,8 @@ class Server:
         user = authenticate(self._users, parameters, request.headers)
         if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
             async with _form(request) as (fields, files):
-                if files and not user.may_write:
+                if files and user.databases is not None:
+                    # Its queries are run by views, which see no temporary tables.
                     raise refused("READONLY", 164, "Cannot execute query in readonly mode: it comes with tables.")
                 # The statement may be in both, as it may be in the URL and a body.
                 query = "\n".join(filter(None, (parameters.get("query"), fields.get("query"))))
@@ -174,7 +175,7 @@ class Server:
             statement = Statement(
                 text,
                 output=asked.output,
-                database=asked.database or (user.databases[0] if user.databases else ""),
+                database=asked.database,
                 settings=asked.settings,
                 parameters=asked.parameters,
                 read_only=asked.read_only,
@@ -257,8 +258,7 @@ class Server:
         # A session belongs to its user.
         key = (user.name, asked.session)
         with self._engine.session(key, asked.session_timeout, must_exist=asked.session_check) as session:
-            # A handle once read-only stays so: a reader's statements get one of their own, in a session too.
-            yield session if user.may_write else None
+            yield session
 
 
 def _parameters(scope: Scope) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Session:
         self.timeout = timeout
         self.busy = threading.Lock()
         self.last_used = time.monotonic()
+        #: Of a reader, whose statements have handles of their own: the database that USE chose.
+        self.database = ""
         self._settings: dict[str, str] = {}
         self._own_settings: dict[str, str | None] = {}
         self._database = self._own_database = ""
