@@ -13,6 +13,7 @@ from retention_platform.errors import RetentionError
 BENCHMARKS = {
     "simulator": "Simulator",
     "embedded": "Embedded ClickHouse",
+    "delivery": "Delivery",
     "live": "Live layer",
     "privacy": "What pseudonyms and erased viewers cost",
     "dropoffs": "Dropoffs and key moments: false alarms",

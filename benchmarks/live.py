@@ -36,8 +36,12 @@ def run(report: Report) -> None:
     )
     rows = []
     for rate in RATES:
-        with _chain() as settings:
-            raw, live = _measure(settings, rate)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            embedded_broker.running() as address,
+            chain(address, Path(folder)) as settings,
+        ):
+            raw, live = measure(settings, rate, SECONDS)
         for table, seconds in (("raw.playback_events", raw), ("live", live)):
             cuts = statistics.quantiles(seconds, n=100)
             rows.append(
@@ -47,33 +51,32 @@ def run(report: Report) -> None:
 
 
 @contextlib.contextmanager
-def _chain() -> Iterator[Settings]:
-    with tempfile.TemporaryDirectory() as folder, embedded_broker.running() as address:
-        home = Path(folder)
-        with embedded_clickhouse.running(home / "clickhouse") as server:
-            settings = load_settings(
-                retention_home=home, clickhouse_port=server.port, kafka_bootstrap_servers=address, kafka_log_id="bench"
-            )
-            client = connect(settings)
-            migrate(client)
-            client.close()
-            environment = {
-                **os.environ,
-                "RETENTION_HOME": folder,
-                "CLICKHOUSE_PORT": str(server.port),
-                "KAFKA_BOOTSTRAP_SERVERS": address,
-                "KAFKA_LOG_ID": "bench",
-            }
-            command = [sys.executable, "-m", "retention_platform.cli", "ingest"]
-            with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as ingest:
-                try:
-                    yield settings
-                finally:
-                    ingest.terminate()
+def chain(broker: str, home: Path) -> Iterator[Settings]:
+    """ClickHouse and ingest over a broker that runs, for as long as the block does."""
+    with embedded_clickhouse.running(home / "clickhouse") as server:
+        settings = load_settings(
+            retention_home=home, clickhouse_port=server.port, kafka_bootstrap_servers=broker, kafka_log_id="bench"
+        )
+        client = connect(settings)
+        migrate(client)
+        client.close()
+        environment = {
+            **os.environ,
+            "RETENTION_HOME": str(home),
+            "CLICKHOUSE_PORT": str(server.port),
+            "KAFKA_BOOTSTRAP_SERVERS": broker,
+            "KAFKA_LOG_ID": "bench",
+        }
+        command = [sys.executable, "-m", "retention_platform.cli", "ingest"]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as ingest:
+            try:
+                yield settings
+            finally:
+                ingest.terminate()
 
 
-def _measure(settings: Settings, rate: int) -> tuple[list[float], list[float]]:
-    """Seconds from acknowledgement to visible in raw and in live, by event."""
+def measure(settings: Settings, rate: int, seconds: int) -> tuple[list[float], list[float]]:
+    """Seconds from acknowledgement to visible in raw and in live, by event; events come for so many ``seconds``."""
     acknowledged: dict[int, float] = {}
     seen: dict[str, dict[int, float]] = {"raw": {}, "live": {}}
     stop = threading.Event()
@@ -103,7 +106,7 @@ def _measure(settings: Settings, rate: int) -> tuple[list[float], list[float]]:
     def note(number: int) -> object:
         return lambda error, message: acknowledged.setdefault(number, time.monotonic())
 
-    began, total = time.monotonic(), rate * SECONDS
+    began, total = time.monotonic(), rate * seconds
     for number in range(1, total + 1):
         due = began + number / rate
         while (left := due - time.monotonic()) > 0:

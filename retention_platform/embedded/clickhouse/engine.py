@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote as quote_url
 
-import chdb
-from chdb._chdb import query_class  # type: ignore[attr-defined]
-
 from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.catalogue import in_place_of
 from retention_platform.embedded.clickhouse.definer import denied, within_rights
 from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
+from retention_platform.embedded.clickhouse.loading import load
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
 from retention_platform.embedded.clickhouse.pipes import Reader
 from retention_platform.embedded.clickhouse.session import Session, set_statement
 from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
 from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, NOBODY, User
+
+chdb, _extension = load()
+query_class = _extension.query_class
 
 #: Bytes that all queries together may take: one part among several on a laptop.
 MEMORY_LIMIT = 8 * 1024**3
@@ -373,7 +374,7 @@ class Run:
         finally:
             handle.close()
 
-    def _refuse_writes(self, shape: Shape, kind: query_class) -> None:
+    def _refuse_writes(self, shape: Shape, kind: Any) -> None:
         """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions."""
         if kind == query_class.READ_ONLY:
             return
