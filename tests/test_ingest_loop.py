@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
@@ -64,6 +64,7 @@ class Broker:
         self.mark = committed
         self.position = 0
         self.answers: list[Callable[[], None]] = []
+        self.paused = False
         self.config: dict[str, Any] = {}
 
     @property
@@ -83,8 +84,14 @@ class Broker:
         self.config = config
         return self
 
-    def subscribe(self, topics: list[str], on_assign: Callable[..., None], **_: object) -> None:
+    def subscribe(
+        self, topics: list[str], on_assign: Callable[..., None], on_revoke: Callable[..., None], **_: object
+    ) -> None:
+        self.on_assign, self.on_revoke = on_assign, on_revoke
         self.answers.append(lambda: on_assign(self, [TopicPartition(EVENTS_TOPIC, 0)]))
+
+    def unsubscribe(self) -> None:
+        self.answers.append(lambda: self.on_revoke(self, [TopicPartition(EVENTS_TOPIC, 0)]))
 
     def assign(self, places: list[TopicPartition]) -> None:
         if places:
@@ -105,7 +112,7 @@ class Broker:
             answer()
         if self.position > self.offsets[-1] + 1:
             self.position = self.offsets[0]  # out of range: auto.offset.reset
-        found = [offset for offset in self.offsets if offset >= self.position][:most]
+        found = [] if self.paused else [offset for offset in self.offsets if offset >= self.position][:most]
         if found:
             self.position = found[-1] + 1
         else:
@@ -119,13 +126,64 @@ class Broker:
         self.mark = offsets[0]
         self.answers.append(lambda: self.config["on_commit"](None, offsets))
 
-    def pause(self, _: list[TopicPartition]) -> None:
-        """Nothing that these tests look at."""
+    def poll(self, timeout: float) -> Message | None:
+        return next(iter(self.consume(1, timeout)), None)
 
-    resume = pause
+    def pause(self, _: list[TopicPartition]) -> None:
+        # As librdkafka has it, for as long as nobody resumes: assigning does not.
+        self.paused = True
+
+    def resume(self, _: list[TopicPartition]) -> None:
+        self.paused = False
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class Undecided(Broker):
+    """Keeps the first commit back without an answer, and carries it out behind others, if its member is still there."""
+
+    def __init__(self, offsets: Sequence[int]) -> None:
+        super().__init__(offsets)
+        self.members = 0
+        self.kept: tuple[int, TopicPartition] | None = None
+
+    def subscribe(
+        self, topics: list[str], on_assign: Callable[..., None], on_revoke: Callable[..., None], **_: object
+    ) -> None:
+        self.members += 1
+        super().subscribe(topics, on_assign, on_revoke)
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        if self.kept is None:
+            self.kept = (self.members, offsets[0])
+        else:
+            super().commit(offsets, asynchronous)
+
+    def carries_it_out(self) -> None:
+        assert self.kept is not None
+        member, mark = self.kept
+        if member == self.members:
+            self.mark = mark
+
+
+class Away(Broker):
+    """Refuses the first commit, and deals the group anew while ingest waits."""
+
+    refused = False
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        if self.refused:
+            super().commit(offsets, asynchronous)
+            return
+        self.refused = True
+        error = KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE)
+        self.answers.append(lambda: self.config["on_commit"](error, offsets))
+
+    def poll(self, timeout: float) -> Message | None:
+        places = [TopicPartition(EVENTS_TOPIC, 0)]
+        self.answers += [lambda: self.on_revoke(self, places), lambda: self.on_assign(self, places)]
+        return super().poll(timeout)
 
 
 class Sink:
@@ -250,3 +308,33 @@ def test_a_stop_does_not_wait_for_an_insert_that_is_never_answered(
     assert broker.mark is not None
     assert broker.mark.offset == 0, "what was not answered is not committed"
     assert (Intent.decode(broker.mark.metadata) or Intent("")).end == 100, "and is announced, for the next run"
+
+
+def test_a_commit_that_the_broker_carries_out_late_puts_no_older_mark_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", 0.1)
+    broker, sink = Undecided(range(50)), Sink()
+
+    def committed(offset: int) -> Callable[[], bool]:
+        return lambda: broker.mark is not None and broker.mark.offset == offset
+
+    with ingesting(broker, tmp_path, monkeypatch, sink):
+        wait_until(committed(50))
+        broker.log = (LOG, list(range(100)))
+        wait_until(committed(100))
+    broker.carries_it_out()
+    broker.log = (LOG, list(range(150)))
+    with ingesting(broker, tmp_path, monkeypatch, sink):
+        wait_until(committed(150))
+    stored = dict(sink.inserted)
+    assert sorted(offset for offsets in stored.values() for offset in offsets) == list(range(150)), "each of one token"
+
+
+def test_partitions_that_come_back_after_a_wait_for_the_broker_are_read_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Away(range(100))
+    inserted = ingest_all(broker, tmp_path, monkeypatch)
+    assert broker.refused
+    assert [offset for _, offsets in inserted for offset in offsets] == list(range(100))

@@ -35,7 +35,7 @@ Place = tuple[str, int]
 #: Committed offsets with their metadata, of any order.
 Marks = frozenset[tuple[str, int, int, str]]
 
-#: After so long without an answer a commit is asked for again.
+#: After so long without an answer a commit counts as undecided.
 COMMIT_SECONDS = 10.0
 #: How often it is asked whether a topic was made anew, while nothing is committed.
 LOG_SECONDS = 2.0
@@ -55,6 +55,8 @@ _FENCED = {
     KafkaError._STATE,
     KafkaError._ASSIGNMENT_LOST,
 }
+#: Commit failures after which the broker may still carry the commit out, at any time.
+_UNDECIDED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}
 
 
 class Waiting:
@@ -152,7 +154,7 @@ class Ingest:
                 "log_level": 0,
             }
         )
-        consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._join(consumer)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
         with Workers(PARALLEL_INSERTS, "insert") as pool:
             try:
@@ -164,6 +166,9 @@ class Ingest:
                     assigned.lost = True
                 consumer.close()
                 log.info("stopped; %s messages stored", f"{self.stored:,}")
+
+    def _join(self, consumer: Consumer) -> None:
+        consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def _loop(self, consumer: Consumer, pool: Workers) -> None:
         most = min(self._limits.rows, 20_000)
@@ -395,7 +400,12 @@ class Ingest:
         return bool(poison)
 
     def _commit(self, consumer: Consumer, marks: list[tuple[Assigned, TopicPartition]]) -> bool:
-        """Commit until the broker takes it; False when it says that the partitions are another's, or when stopping."""
+        """Commit until the broker takes it; False when it says that the partitions are another's, or when stopping.
+
+        Also when the broker may still carry it out: behind a later commit it would put an older mark back. So we leave
+        the group and join it as another member, in whose time the broker refuses what the former one asked for; the
+        mark that holds then is where we go on.
+        """
         waiting = Waiting()
         while True:
             # What is another's, or ours anew, is not where these marks would set it.
@@ -410,10 +420,15 @@ class Ingest:
                 log.warning("partitions were taken over by another ingest; leaving the batch to it")
                 self._abandon(list(self._ours))
                 return False
-            pause = waiting.pause(str(broker_away(self._settings, KafkaException(error))))
-            if self._stopping.is_set():
+            reason = str(broker_away(self._settings, KafkaException(error)))
+            if self._stopping.is_set() or error.code() in _UNDECIDED:
                 self._abandon(list(self._ours))
+                if not self._stopping.is_set():
+                    log.warning("%s; joining the group anew", reason)
+                    consumer.unsubscribe()
+                    self._join(consumer)
                 return False
+            pause = waiting.pause(reason)
             self._idle(consumer, pause)
 
     def _commit_once(self, consumer: Consumer, places: list[TopicPartition]) -> KafkaError | None:
@@ -432,8 +447,11 @@ class Ingest:
         # An answer to an earlier commit, that came too late for it, is none to this one.
         while not (asked in self._answers and logs.answered) and time.monotonic() < deadline:
             self._take(consumer, consumer.consume(1000, timeout=0.005))
+        answer = self._answers.get(asked, KafkaError(KafkaError._TIMED_OUT))
+        if answer is not None and answer.code() in _UNDECIDED:
+            return answer
         if not logs.answered:
-            return KafkaError(KafkaError._TIMED_OUT)
+            return KafkaError(KafkaError._TIMED_OUT_QUEUE)
         try:
             changed = logs.changed(self._log_ids)
         except KafkaException as error:
@@ -441,7 +459,7 @@ class Ingest:
         if changed:
             self._leave_old_logs(consumer, changed)
             return None  # the marks are nobody's any more
-        return self._answers.get(asked, KafkaError(KafkaError._TIMED_OUT))
+        return answer
 
     def _idle(self, consumer: Consumer, seconds: float) -> None:
         """Wait without reading more, but polling, so that the group does not take us for dead."""
@@ -466,6 +484,8 @@ class Ingest:
         for place, start in starts:
             self._ours[place.topic, place.partition] = Assigned(_batch(place, start))
         consumer.assign([TopicPartition(place.topic, place.partition, start.offset) for place, start in starts])
+        # What was paused when it was ours before is paused still.
+        consumer.resume([TopicPartition(place.topic, place.partition) for place, _ in starts])
 
     def _starts(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[tuple[TopicPartition, Start]]:
         """Where each partition is read from, as soon as the broker tells; none when stopped before it did."""
