@@ -22,26 +22,35 @@ Fault = tuple[int, str]
 
 #: Databases whose tables and views the stream runs through.
 _DATABASES = ("raw", "live", "raw_local", "live_local")
+#: How many rows must have been found before the others are not tried one by one any more.
+ENOUGH = 32
 _REFERENCE = re.compile(r"(?<![\w.`])`?((?:raw|live)(?:_local)?)`?\.")
 
 
 def find_poison(rows: Sequence[bytes], fault: Callable[[Sequence[bytes]], str | None]) -> list[Fault]:
     """The rows for which ``fault`` has a reason, by halving; in the order of their places.
 
-    ``fault`` says why some rows cannot be stored together, None when they can.
+    ``fault`` says why some rows cannot be stored together, None when they can. Where most rows cannot be, be it that a
+    view is broken for all, to try each would stop the stream: then rows that cannot be stored together are found as
+    they are.
     """
     found: list[Fault] = []
+    storable = 0
     waiting = [(0, len(rows))]
     while waiting:
         start, end = waiting.pop()
         reason = fault(rows[start:end]) if start < end else None
         if reason is None:
-            continue
-        if end - start == 1:
+            storable += end - start
+        elif end - start == 1:
             found.append((start, reason))
-            continue
-        middle = (start + end) // 2
-        waiting += [(middle, end), (start, middle)]
+        elif len(found) >= max(ENOUGH, storable):
+            found += [
+                (index, f"{reason}; not tried alone, as most around it cannot be stored") for index in range(start, end)
+            ]
+        else:
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
     return found
 
 

@@ -42,6 +42,9 @@ _NOT_THE_ROWS = {
     *(279, 497, 516, 598, 600, 734, 999),
 }
 
+#: A statement's parameters travel in its address, which servers allow a limited length.
+_OFFSETS_A_DELETE = 5_000
+
 _REJECTED_COLUMNS = (
     *("log_id", "topic", "partition", "offset", "message_time", "key", "payload"),
     *("field", "reason", "rejected_at"),
@@ -117,12 +120,14 @@ class ClickHouseSink:
         with self._client() as client:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
-                client.command(
-                    f"delete from {stored(client, table)} where ingested_at > now() - interval 1 day "
-                    "and log_id = {log:String} and topic = {topic:String} and partition = {partition:Int32} "
-                    "and offset in {offsets:Array(Int64)}",
-                    parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": offsets},
-                )
+                for first in range(0, len(offsets), _OFFSETS_A_DELETE):
+                    some = offsets[first : first + _OFFSETS_A_DELETE]
+                    client.command(
+                        f"delete from {stored(client, table)} where ingested_at > now() - interval 1 day "
+                        "and log_id = {log:String} and topic = {topic:String} and partition = {partition:Int32} "
+                        "and offset in {offsets:Array(Int64)}",
+                        parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": some},
+                    )
 
     def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
         """See `Sink`."""
