@@ -38,8 +38,8 @@ from tests.delivery.kafka import PARTITIONS, Kafka, unavailable
 DOCS = Path(__file__).parents[1] / "docs"
 #: Seconds that one turn may take.
 PATIENCE = 300.0
-#: Seconds between two looks at how much is stored.
-LOOK = 0.05
+#: Seconds between two looks at how much is stored; each costs ClickHouse some milliseconds.
+LOOK = 0.2
 
 Message = tuple[str, bytes]
 

@@ -85,6 +85,19 @@ def test_a_batch_is_due_by_rows_by_bytes_or_by_age_and_never_empty() -> None:
     assert by_size.is_due(0.0, LIMITS)
 
 
+def test_a_batch_that_the_log_can_fill_may_grow_older() -> None:
+    limits = Limits(rows=100, size=10**6, seconds=1.0, seconds_behind=5.0, quiet_rows=2, quiet_seconds=0.1)
+    some = batch()
+    for offset in range(60):
+        some.add(offset, b"row")
+    assert some.is_due(1.0, limits, behind=39), "what is behind it does not fill it"
+    assert not some.is_due(4.9, limits, behind=40)
+    assert some.is_due(5.0, limits, behind=40), "the log may hold what nobody can read"
+    for offset in range(60, 100):
+        some.add(offset, b"row")
+    assert some.is_due(0.0, limits, behind=1000)
+
+
 def test_a_batch_of_a_fair_size_does_not_wait_when_no_more_comes() -> None:
     limits = Limits(rows=1000, size=10**6, seconds=1.0, quiet_rows=2, quiet_seconds=0.1)
     one = batch()

@@ -149,14 +149,21 @@ class Batch:
         """Whether the message at ``offset`` belongs in: a repeated range is never stretched."""
         return self.replay_end is None or offset < self.replay_end
 
-    def is_due(self, now: float, limits: Limits) -> bool:
-        """Whether to insert now: full, old enough, or a repeated range come to its end."""
+    def is_due(self, now: float, limits: Limits, behind: int = 0) -> bool:
+        """Whether to insert now: full, old enough, or a repeated range come to its end.
+
+        ``behind`` is how many messages the log is known to hold after it. Where they are enough to fill it, it may grow
+        older: an insert costs ClickHouse much the same whatever is in it.
+        """
         if self.replay_end is not None:
             return self.end >= self.replay_end
-        return bool(self.rows) and (
-            self.is_full(limits)
-            or now - self.opened_at >= limits.seconds
-            or (len(self.rows) >= limits.quiet_rows and now - self.added_at >= limits.quiet_seconds)
+        if not self.rows or self.is_full(limits):
+            return bool(self.rows)
+        age = now - self.opened_at
+        if behind >= limits.rows - len(self.rows):
+            return age >= limits.seconds_behind
+        return age >= limits.seconds or (
+            len(self.rows) >= limits.quiet_rows and now - self.added_at >= limits.quiet_seconds
         )
 
     def is_full(self, limits: Limits) -> bool:
@@ -182,11 +189,13 @@ class Batch:
 class Limits:
     """When a batch is inserted: at so many rows, bytes (size), or seconds after its first message.
 
-    Also when a fair number of rows is there and no more come: then waiting would gain nothing.
+    Also when a fair number of rows is there and no more come: then waiting would gain nothing. How old it may grow
+    while the log holds enough to fill it is told apart.
     """
 
     rows: int
     size: int
     seconds: float
+    seconds_behind: float = 5.0
     quiet_rows: int = 1000
     quiet_seconds: float = 0.03

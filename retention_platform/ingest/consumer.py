@@ -333,7 +333,8 @@ class Ingest:
                     continue
                 landed.append((assigned, assigned.flying))
             batch = assigned.filling
-            due = not assigned.lost and (batch.is_due(now, self._limits) or (everything and batch.is_whole()))
+            behind = _behind(consumer, batch) if batch.rows else 0
+            due = not assigned.lost and (batch.is_due(now, self._limits, behind) or (everything and batch.is_whole()))
             if due:
                 starting.append((assigned, batch))
                 assigned.filling = Batch(batch.topic, batch.partition, batch.range_end, now)
@@ -545,6 +546,12 @@ def _marks(places: Iterable[TopicPartition]) -> Marks:
 
 def _batch(place: TopicPartition, start: Start) -> Batch:
     return Batch(place.topic, place.partition, start.offset, time.monotonic(), start.replay_end)
+
+
+def _behind(consumer: Consumer, batch: Batch) -> int:
+    """How many messages librdkafka knows of behind a batch, without asking the broker."""
+    known = consumer.get_watermark_offsets(TopicPartition(batch.topic, batch.partition), cached=True)
+    return 0 if known is None else max(0, known[1] - batch.end)
 
 
 def _place(message: Message) -> tuple[str, int, int]:
