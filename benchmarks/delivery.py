@@ -76,7 +76,7 @@ class Turn:
         return self.events / self.seconds
 
 
-def run(report: Report, events: int = 500_000, rounds: int = 3, seconds: int = 20) -> None:
+def run(report: Report, events: int = 250_000, rounds: int = 3, seconds: int = 20) -> None:
     """Measure; ``seconds`` is how long events come at 1,000 a second."""
     reason = unavailable()
     if reason is not None:

@@ -38,7 +38,11 @@ def main() -> None:
     settings = get_settings()
     client = connect(settings)
     client.command("create database if not exists tutorial")
-    client.command("create table if not exists tutorial.events as raw.playback_events")
+    # Repeated events stay, so that what has arrived can be counted.
+    client.command(
+        "create table if not exists tutorial.events as raw.playback_events engine = MergeTree "
+        "partition by toYYYYMM(event_time) order by (video_id, session_id, event_time, event_id)"
+    )
     consumer = Consumer(
         {
             **settings.kafka_config(),
