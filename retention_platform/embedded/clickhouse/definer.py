@@ -5,8 +5,9 @@ query becomes a view with its user as definer, and the engine checks each table 
 against that user's grants, and shows only what they cover in system tables. Before that it is analyzed on a read-only
 handle, because making a view would already ask a table function's source for its columns.
 
-What grants do not cover is refused by what the engine's own parser reads in the statement: the function ``file``;
-and where databases are limited, table functions but harmless ones, and system tables that tell of others' statements.
+What grants do not cover is refused by what the engine's own parser reads in the statement: the function ``file``, and
+what could hide it; and where databases are limited, table functions but harmless ones, dictionaries, and system tables
+that tell of others' statements.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from retention_platform.embedded.clickhouse.users import User
 
 #: Functions that read what no grant covers: files, and objects of this process.
 _FORBIDDEN = {"file", "python"}
+#: Table functions that may be given columns, or a query, as a text: the tree tells nothing of the expressions in it.
+TABLES_OF_TEXT = {"values", "null", "generaterandom", "input", "eval", "fuzzquery", "fuzzjson"}
 #: Table functions that read nothing but their arguments. Any query within them is in the tree too.
-_TABLE_FUNCTIONS = {
-    *("numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "view", "null"),
-}
+_TABLE_FUNCTIONS = {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "view"}
+#: Functions that read a dictionary or a table named by a text. While a query is analyzed, no grant is asked of them.
+_BY_NAME = ("dict", "joinget")
+#: What the tree of a SHOW does not tell: expressions.
+_CONDITION = re.compile(rb"\b(where|limit)\b", re.IGNORECASE)
 #: System tables without anything of others' statements. Of objects they show those that the user's grants cover.
 _SYSTEM_TABLES = {
     *("one", "numbers", "zeros", "databases", "tables", "columns", "settings", "functions", "formats", "time_zones"),
@@ -51,6 +56,8 @@ def within_rights(
     """
     tree = _tree(handle, shape.query, parameters)
     _refuse_forbidden(tree, user)
+    if any(kind.lower().startswith("show") for _, kind, _ in tree) and _CONDITION.search(shape.query):
+        raise denied("SHOW with a condition")
     if user.databases is None:
         yield shape.statement
     elif (database or "default") not in (*user.databases, "default"):
@@ -100,14 +107,21 @@ def _refuse_forbidden(tree: list[tuple[int, str, str]], user: User) -> None:
     before = (0, "", "")
     for node in tree:
         depth, kind, name = node
-        if kind == "Function" and name.lower() in _FORBIDDEN:
-            raise denied(f"the function {name}")
+        # Functions may be called by name, and be passed on by it. An alias may have a line break, and then stays here.
+        called = name.split(maxsplit=1)[0].lower() if name and kind in ("Function", "Identifier") else ""
+        if called in _FORBIDDEN or (kind == "Function" and called in TABLES_OF_TEXT):
+            raise denied(f"the function {called}")
+        if kind == "ColumnsApplyTransformer":
+            # What it applies is not in the tree.
+            raise denied("APPLY")
         if user.databases is not None:
             is_table = before[1] == "TableExpression" and depth == before[0] + 1
             owner, _, table = name.partition(".")
             # What has a database before its name is a view with parameters; grants cover it as any view.
-            if kind == "Function" and is_table and not table and name.lower() not in _TABLE_FUNCTIONS:
-                raise denied(f"the table function {name}")
+            if kind == "Function" and is_table and not table and called not in _TABLE_FUNCTIONS:
+                raise denied(f"the table function {called}")
+            if called.startswith(_BY_NAME):
+                raise denied(f"the function {called}")
             # A column's name may have its table's before it.
             if kind.endswith("Identifier") and owner.lower() == "system" and table.split(".")[0] not in _SYSTEM_TABLES:
                 raise denied(f"SELECT ON {name}")

@@ -26,7 +26,17 @@ from retention_platform.embedded.clickhouse.loading import load
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
 from retention_platform.embedded.clickhouse.pipes import Reader
 from retention_platform.embedded.clickhouse.session import Session, set_statement
-from retention_platform.embedded.clickhouse.sql import DESCRIPTOR, Shape, is_kill, quote, quote_name, shape_of
+from retention_platform.embedded.clickhouse.sql import (
+    DESCRIPTOR,
+    Shape,
+    is_kill,
+    quote,
+    quote_name,
+    shape_of,
+    split_list,
+    tokens,
+    unquote,
+)
 from retention_platform.embedded.clickhouse.users import ALL_RIGHTS, NOBODY, User
 
 chdb, _extension = load()
@@ -96,6 +106,12 @@ _BLOCKWISE = frozenset(
         *("jsoncompacteachrow", "jsoncompactstringseachrow", "lineasstring", "rawblob", "null"),
     }
 )
+#: Formats of readers' tables: of values alone, where others may have expressions (Values) or name a file.
+_PLAIN_FORMATS = frozenset(
+    f"{name}{header}"
+    for name in ("tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "rowbinary", "jsoncompacteachrow")
+    for header in ("", "withnames", "withnamesandtypes")
+) | {"jsoneachrow", "json", "jsoncompact", "native", "parquet", "arrow", "arrowstream"}
 #: How the engine says that it hands over a result only as a whole.
 _NOT_BLOCKWISE = "Streaming query is not supported"
 #: Seconds between two attempts to cancel a statement that the engine has not begun yet.
@@ -242,13 +258,14 @@ class Run:
                 wanted["readonly"] = statement.read_only
             handle.query(set_statement(wanted))
         for table in statement.tables:
-            path = quote(DESCRIPTOR.format(table.descriptor))
             structure = table.structure if statement.user.may_write else _plain_structure(handle, table)
             handle.query(f"create temporary table {quote_name(table.name)} ({structure}\n)")
-            source = f"from infile {path} compression 'none' format {table.format}"
-            handle.query(f"insert into {quote_name(table.name)} {source}")
         if self._session is None and statement.tables and statement.read_only != "0":
             handle.query(set_statement({"readonly": statement.read_only}))
+        for table in statement.tables:
+            path = quote(DESCRIPTOR.format(table.descriptor))
+            source = f"from infile {path} compression 'none' format {table.format}"
+            handle.query(f"insert into {quote_name(table.name)} {source}")
         self.counts = Counts()
         handle.set_progress_callback(self.counts.update)
 
@@ -326,7 +343,7 @@ class Run:
                 self._write(block, sink, shape)
                 if block is None or block.rows_read() == 0:
                     return
-        except BrokenPipeError:
+        except (BrokenPipeError, EngineError):
             connection.streaming_cancel_query(stream)
             raise
 
@@ -382,7 +399,8 @@ class Run:
             shape.first == "use" or (self.statement.read_only == "2" and shape.first == "set")
         ):
             return
-        if self._session is None and self.statement.read_only == "2" and kind != query_class.CONTROL:
+        if kind == query_class.UNKNOWN and self._session is None and self.statement.user.may_write:
+            # Not to be read by the engine, which says what is wrong with it.
             return
         raise refused("READONLY", 164, "Cannot execute query in readonly mode.")
 
@@ -392,12 +410,23 @@ class _NotBlockwiseError(Exception):
 
 
 def _plain_structure(handle: Any, table: Table) -> str:
-    """The names and types of a table's columns as the engine reads them, without any expression. Raises EngineError."""
-    if not table.format.isidentifier():
-        raise refused("UNKNOWN_FORMAT", 73, f"Unknown format {table.format}.")
-    query, given = "describe format(TSV, {structure:String}, '')", {"structure": table.structure}
-    columns = map(json.loads, handle.query(query, "JSONCompactEachRow", params=given).bytes().splitlines())
-    return ", ".join(f"{quote_name(name)} {kind}" for name, kind, *_ in columns)
+    """The names and types of a reader's table. Raises EngineError for more than that, and for another format than
+    `_PLAIN_FORMATS`; and what chDB raises.
+
+    The engine is asked for each type by itself, so that it takes no expression for a part of a column.
+    """
+    if table.format.lower() not in _PLAIN_FORMATS:
+        raise refused("UNKNOWN_FORMAT", 73, f"Format {table.format} is not for tables of users who may only read.")
+    columns = []
+    for column in split_list(table.structure):
+        text = column.encode("utf-8", "surrogateescape")
+        name = next(tokens(text), None)
+        if name is None or name.kind not in ("word", "name"):
+            raise refused("SYNTAX_ERROR", 62, f"Syntax error: no column: {column}")
+        kind = quote(text[name.end :].strip().decode("utf-8", "surrogateescape"))
+        known = handle.query(f"select toTypeName(defaultValueOfTypeName({kind}))", "TSVRaw").bytes().decode()
+        columns.append(f"{quote_name(unquote(name))} {known.strip()}")
+    return ", ".join(columns)
 
 
 def _cancelled() -> EngineError:
