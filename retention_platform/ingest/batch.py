@@ -11,6 +11,7 @@ import struct
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 #: Columns of raw.inbox in the order that `encode_row` writes them.
 INBOX_COLUMNS = ("log_id", "topic", "partition", "offset", "message_time", "key", "payload")
@@ -69,16 +70,8 @@ def row_prefix(log_id: str, topic: str) -> bytes:
 
 def encode_row(prefix: bytes, partition: int, offset: int, time_ms: int, key: bytes, payload: bytes) -> bytes:
     """One row of raw.inbox in ClickHouse's RowBinary."""
-    return b"".join(
-        (
-            prefix,
-            _PLACE.pack(partition, offset, time_ms),
-            _length(len(key)),
-            key,
-            _length(len(payload)),
-            payload,
-        )
-    )
+    place = _PLACE.pack(partition, offset, time_ms)
+    return b"".join((prefix, place, _length(len(key)), key, _length(len(payload)), payload))
 
 
 def decode_row(row: bytes) -> tuple[str, str, int, int, datetime, str | bytes, str | bytes]:
@@ -108,6 +101,7 @@ def _text(value: bytes) -> bytes:
     return _length(len(value)) + value
 
 
+@lru_cache(maxsize=1 << 16)
 def _length(value: int) -> bytes:
     """Unsigned LEB128, as RowBinary gives lengths."""
     if value < 0x80:

@@ -9,6 +9,7 @@ While ClickHouse or the broker is away the loop waits, says so once, and goes on
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import threading
@@ -563,6 +564,9 @@ def _place(message: Message) -> tuple[str, int, int]:
 
 def run_ingest(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then store what was read and return."""
+    # Messages and rows are in no cycles, and so many at once that looking for some takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     metrics = Metrics()
     ingest = Ingest(settings, ClickHouseSink(settings), metrics)
     for number in (signal.SIGTERM, signal.SIGINT):
