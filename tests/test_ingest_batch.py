@@ -98,6 +98,16 @@ def test_a_batch_that_the_log_can_fill_may_grow_older() -> None:
     assert some.is_due(0.0, limits, behind=1000)
 
 
+def test_a_batch_that_the_log_can_fill_is_never_due_sooner_than_another() -> None:
+    limits = Limits(rows=100, size=10**6, seconds=30.0, seconds_behind=5.0)
+    some = batch()
+    some.add(5, b"row")
+    for age in (5.0, 29.9):
+        assert not some.is_due(age, limits)
+        assert not some.is_due(age, limits, behind=1000)
+    assert some.is_due(30.0, limits, behind=1000)
+
+
 def test_a_batch_of_a_fair_size_does_not_wait_when_no_more_comes() -> None:
     limits = Limits(rows=1000, size=10**6, seconds=1.0, quiet_rows=2, quiet_seconds=0.1)
     one = batch()

@@ -155,7 +155,7 @@ class Batch:
             return bool(self.rows)
         age = now - self.opened_at
         if behind >= limits.rows - len(self.rows):
-            return age >= limits.seconds_behind
+            return age >= max(limits.seconds, limits.seconds_behind)
         return age >= limits.seconds or (
             len(self.rows) >= limits.quiet_rows and now - self.added_at >= limits.quiet_seconds
         )
@@ -184,7 +184,7 @@ class Limits:
     """When a batch is inserted: at so many rows, bytes (size), or seconds after its first message.
 
     Also when a fair number of rows is there and no more come: then waiting would gain nothing. How old it may grow
-    while the log holds enough to fill it is told apart.
+    while the log holds enough to fill it is told apart, and never less than that.
     """
 
     rows: int
