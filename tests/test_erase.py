@@ -234,6 +234,30 @@ def test_an_erased_viewers_message_that_cannot_be_stored_is_not_put_aside_either
     client.close()
 
 
+def test_an_erased_viewers_id_is_in_no_others_reason(empty_warehouse: Warehouse) -> None:
+    """ClickHouse's words quote the value on which a view broke: here every one, and of most messages nobody asks."""
+    client, sink = connect(empty_warehouse.settings), ClickHouseSink(empty_warehouse.settings)
+    client.command("create table live.seen (n UInt8) engine = Null")
+    client.command(
+        "create materialized view live.broken to live.seen as select toUInt8(viewer_id) as n from raw.playback_events"
+    )
+    messages = some_events(5, 60)[:128]
+    for message in messages[::2]:
+        message["viewer_id"] = GONE
+    prefix = row_prefix("log", EVENTS_TOPIC)
+    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+    poison = sink.poison(rows)
+    assert [at for at, _ in poison] == list(range(len(rows)))
+    sink.reject(rows, [why for _, why in poison], "token")
+    quoted = "select count() from raw.rejected_events where position(reason, {gone:String}) > 0"
+    assert empty_warehouse.rows(quoted, gone=GONE) > [(0,)], "the test quotes nobody"
+    erase(client, [GONE])
+    assert empty_warehouse.rows(quoted, gone=GONE) == [(0,)]
+    ((left,),) = empty_warehouse.rows("select count() from raw.rejected_events")
+    assert left == sum(message["viewer_id"] != GONE for message in messages)
+    client.close()
+
+
 def test_an_export_from_before_the_erasure_brings_nobody_back(empty_warehouse: Warehouse, tmp_path: Path) -> None:
     class Sent:
         def __init__(self) -> None:

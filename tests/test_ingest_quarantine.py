@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retention_platform.ingest.batch import decode_row, encode_row, row_prefix
-from retention_platform.ingest.quarantine import ENOUGH, find_poison
+from retention_platform.ingest.quarantine import ENOUGH, NOT_TRIED, QUESTIONS, find_poison
 from retention_platform.ingest.sink import ClickHouseSink, Refused
 from retention_platform.settings import load_settings
 from retention_platform.warehouse.client import connect
@@ -68,6 +69,41 @@ def test_however_many_are_poison_a_batch_is_soon_judged(every: int, most_questio
     assert asked <= most_questions
     if every > 2:
         assert found == poison, "where most can be stored, those that cannot are told exactly"
+
+
+@pytest.mark.parametrize("scattered", [10, 500], ids=["few", "a hundredth"])
+@pytest.mark.parametrize("first", [0, 30_000], ids=["in front", "within"])
+def test_a_clump_of_poison_does_not_pass_for_the_whole_batch(first: int, scattered: int) -> None:
+    rows = [number.to_bytes(4, "big") for number in range(50_000)]
+    poison = {*rows[first : first + 60], *random.Random(scattered).sample(rows, scattered)}
+    found = find_poison(rows, lambda some: None if poison.isdisjoint(some) else "wrong")
+    assert [rows[index] for index, _ in found] == sorted(poison)
+
+
+def test_what_was_not_tried_alone_has_no_other_rows_reason() -> None:
+    rows = [number.to_bytes(4, "big") for number in range(1000)]
+    found = find_poison(rows, lambda some: f"because of {some[0].hex()}")
+    assert [index for index, _ in found] == list(range(1000))
+    tried = [why for index, why in found if why == f"because of {rows[index].hex()}"]
+    assert len(tried) >= ENOUGH
+    assert [why for _, why in found].count(NOT_TRIED) == 1000 - len(tried)
+
+
+def test_a_batch_with_too_much_poison_to_be_told_in_time_is_judged_in_time() -> None:
+    rows = [number.to_bytes(4, "big") for number in range(50_000)]
+    poison = {row for row in rows if row[3] % 10 == 0}
+    asked = 0
+
+    def fault(some: Sequence[bytes]) -> str | None:
+        nonlocal asked
+        asked += 1
+        return None if poison.isdisjoint(some) else "wrong"
+
+    found = dict(find_poison(rows, fault))
+    assert asked <= QUESTIONS + len(rows).bit_length()
+    assert {rows[index] for index in found} >= poison
+    assert all(rows[index] in poison for index, why in found.items() if why != NOT_TRIED)
+    assert len(found) < 40_000, "what was tried until then is told"
 
 
 def test_rows_that_only_fail_together_are_no_ones_fault() -> None:
@@ -138,6 +174,18 @@ def test_only_the_message_that_breaks_a_view_is_put_aside(
     assert [row[0] for row in rejected] == [40, 81]
     assert [json.loads(row[1])["position_ms"] for row in rejected] == [666, 13]
     assert all(row[2] == "message" and "cannot be stored" in row[3] and "no such luck" in row[3] for row in rejected)
+
+
+def test_what_is_put_aside_of_a_batch_once_more_is_stored_too(empty_warehouse: Warehouse) -> None:
+    """As when a view that is mended, or broken anew, lets others of a repeated batch fail."""
+    rows = rows_of(range(4))
+    sink = ClickHouseSink(empty_warehouse.settings)
+    for chosen in ([0], [2], [0], [2, 3]):
+        sink.reject([rows[at] for at in chosen], ["no such luck"] * len(chosen), "token")
+    found = empty_warehouse.rows("select offset from raw.rejected_events final order by offset")
+    assert found == [(0,), (2,), (3,)]
+    ((first,),) = empty_warehouse.rows("select count() from raw.rejected_events where offset = 0")
+    assert first == 1, "the same once more is a repetition"
 
 
 def test_when_no_message_is_at_fault_nothing_is_put_aside(empty_warehouse: Warehouse) -> None:

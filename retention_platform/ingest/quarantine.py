@@ -6,6 +6,7 @@ nothing; into that any part of a batch can be tried as often as it takes, and no
 
 from __future__ import annotations
 
+import random
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,34 +25,39 @@ Fault = tuple[int, str]
 _DATABASES = ("raw", "live", "raw_local", "live_local")
 #: How many rows must have been found before the others are not tried one by one any more.
 ENOUGH = 32
+#: How often a batch is asked about before what is not told by then is not tried one by one; each time is an insert.
+QUESTIONS = 10_000
+#: Why a row is among those found that was not tried alone; ClickHouse's words may hold another row's values.
+NOT_TRIED = "not tried alone, since too much of its batch cannot be stored"
 _REFERENCE = re.compile(r"(?<![\w.`])`?((?:raw|live)(?:_local)?)`?\.")
 
 
 def find_poison(rows: Sequence[bytes], fault: Callable[[Sequence[bytes]], str | None]) -> list[Fault]:
     """The rows for which ``fault`` has a reason, by halving; in the order of their places.
 
-    ``fault`` says why some rows cannot be stored together, None when they can. Where most rows cannot be, be it that a
-    view is broken for all, to try each would stop the stream: then rows that cannot be stored together are found as
-    they are.
+    ``fault`` says why some rows cannot be stored together, None when they can. Where more than a third cannot be, be it
+    that a view is broken for all, to try each would stop the stream: then rows that cannot be stored together are found
+    as they are. Rows are tried in a shuffled order, so that a clump of them does not pass for the whole.
     """
+    order = random.Random(len(rows)).sample(range(len(rows)), len(rows))
     found: list[Fault] = []
-    storable = 0
+    storable = asked = 0
     waiting = [(0, len(rows))]
     while waiting:
         start, end = waiting.pop()
-        reason = fault(rows[start:end]) if start < end else None
+        some = order[start:end]
+        reason = fault([rows[at] for at in some]) if some else None
+        asked += 1
         if reason is None:
-            storable += end - start
-        elif end - start == 1:
-            found.append((start, reason))
-        elif len(found) >= max(ENOUGH, storable):
-            found += [
-                (index, f"{reason}; not tried alone, as most around it cannot be stored") for index in range(start, end)
-            ]
+            storable += len(some)
+        elif len(some) == 1:
+            found.append((some[0], reason))
+        elif len(found) >= max(ENOUGH, storable // 2) or asked >= QUESTIONS:
+            found += [(at, NOT_TRIED) for at in some]
         else:
             middle = (start + end) // 2
             waiting += [(middle, end), (start, middle)]
-    return found
+    return sorted(found)
 
 
 class Probe:

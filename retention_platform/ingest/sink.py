@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -118,7 +119,9 @@ class ClickHouseSink:
             rejected.append([*place, "message", f"message: cannot be stored: {reason}", now])
         log_id, topic, partition, *_ = rejected[0]
         offsets = [place[3] for place in rejected]
-        settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison"}
+        # Of one batch others may follow: which rows they are belongs to what must not be stored twice.
+        which = hashlib.sha256(repr(offsets).encode()).hexdigest()[:16]
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison/{which}"}
         with self._client() as client:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
