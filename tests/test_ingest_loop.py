@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
@@ -20,6 +20,7 @@ from retention_platform.ingest.batch import Intent, decode_row, encode_row, row_
 from retention_platform.ingest.broker import LogQuestion
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.quarantine import Fault
+from retention_platform.ingest.sink import Refused
 from retention_platform.settings import load_settings
 
 LOG = "cluster.first"
@@ -186,6 +187,27 @@ class Away(Broker):
         return super().poll(timeout)
 
 
+class Untold(Broker):
+    """Takes every commit, and at the first does not tell which logs there are."""
+
+    def __init__(self, offsets: Sequence[int]) -> None:
+        super().__init__(offsets)
+        self.untold = 0
+        self.left = False
+
+    def ask(self, topics: Iterable[str]) -> LogQuestion:
+        if EVENTS_TOPIC not in set(topics) or self.untold == 2:
+            return super().ask(topics)
+        self.untold += 1
+        question: Future[Any] = Future()
+        question.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        return LogQuestion({EVENTS_TOPIC: question})
+
+    def unsubscribe(self) -> None:
+        self.left = True
+        super().unsubscribe()
+
+
 class Sink:
     """Keeps what is inserted by its token."""
 
@@ -218,14 +240,16 @@ class Sink:
 
 @contextlib.contextmanager
 def ingesting(
-    broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch, sink: Sink | None = None
+    broker: Broker, folder: Path, monkeypatch: pytest.MonkeyPatch, sink: Sink | None = None, **chosen: Any
 ) -> Iterator[Sink]:
     """An ingest that runs while the block does; where it stores."""
     sink = sink or Sink()
     monkeypatch.setattr(loop, "Consumer", broker)
     monkeypatch.setattr(loop, "log_identity", broker.identity)
     monkeypatch.setattr(loop, "LogWatch", lambda _: broker)
-    settings = load_settings(retention_home=folder, kafka_bootstrap_servers="nowhere", ingest_batch_seconds=0.02)
+    settings = load_settings(
+        retention_home=folder, kafka_bootstrap_servers="nowhere", **{"ingest_batch_seconds": 0.02, **chosen}
+    )
     ingest = Ingest(settings, sink)
     running = threading.Thread(target=ingest.run)
     running.start()
@@ -338,3 +362,75 @@ def test_partitions_that_come_back_after_a_wait_for_the_broker_are_read_on(
     inserted = ingest_all(broker, tmp_path, monkeypatch)
     assert broker.refused
     assert [offset for _, offsets in inserted for offset in offsets] == list(range(100))
+
+
+def test_a_commit_that_was_answered_is_decided_though_nobody_told_of_the_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Asked by commits alone, not while nothing is committed.
+    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
+    broker = Untold(range(100))
+    inserted = ingest_all(broker, tmp_path, monkeypatch)
+    assert broker.untold == 2
+    assert not broker.left, "joined its group anew, for nothing"
+    assert [offset for _, offsets in inserted for offset in offsets] == list(range(100))
+
+
+def test_what_is_read_while_an_insert_is_not_answered_is_bounded_and_goes_on_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Sink):
+        """Answers the first insert when it may."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.may = threading.Event()
+
+        def insert(self, rows: bytes, token: str) -> None:
+            self.asked.set()
+            assert self.may.wait(30)
+            super().insert(rows, token)
+
+    broker, sink = Broker(range(20_000)), Slow()
+    with ingesting(broker, tmp_path, monkeypatch, sink, ingest_batch_rows=100):
+        assert sink.asked.wait(30)
+        wait_until(lambda: broker.paused)
+        read = broker.position
+        time.sleep(0.1)
+        assert broker.position == read < 5_000
+        sink.may.set()
+        wait_until(lambda: broker.mark is not None and broker.mark.offset == 20_000)
+    assert not broker.paused
+    assert [offset for _, offsets in sink.inserted for offset in offsets] == list(range(20_000))
+
+
+def test_what_is_put_aside_is_logged_in_one_line_that_quotes_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Poisoned(Sink):
+        """Cannot store every third message."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rejected: list[int] = []
+
+        def insert(self, rows: bytes, token: str) -> None:
+            if any(decode_row(rows[at : at + len(ROW)])[3] % 3 == 0 for at in range(0, len(rows), len(ROW))):
+                raise Refused("Cannot parse string 'viewer-7' as UInt8")
+            super().insert(rows, token)
+
+        def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+            why = "Cannot parse string 'viewer-7' as UInt8"
+            return [(at, why) for at, row in enumerate(rows) if decode_row(row)[3] % 3 == 0]
+
+        def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+            self.rejected += [decode_row(row)[3] for row in rows]
+
+    sink = Poisoned()
+    broker = Broker(range(100))
+    with ingesting(broker, tmp_path, monkeypatch, sink):
+        wait_until(lambda: broker.mark is not None and broker.mark.offset == 100)
+    assert sink.rejected == list(range(0, 100, 3))
+    assert [offset for _, offsets in sink.inserted for offset in offsets] == [n for n in range(100) if n % 3]
+    told = [message for message in caplog.messages if "rejected" in message]
+    assert len(told) < 5 and "viewer-7" not in caplog.text

@@ -364,7 +364,7 @@ class Ingest:
                 self._sink.insert(b"".join(batch.rows), token)
             except Refused as error:
                 # The server is there and says no: is it something in the batch?
-                if self._quarantine(batch, token, error):
+                if self._quarantine(batch, token):
                     continue
                 reason: ServiceError = error
             except ServiceError as error:
@@ -387,7 +387,7 @@ class Ingest:
             place = (batch.topic, batch.partition, batch.start, batch.range_end)
             self._metrics.rejected(batch.topic, self._sink.rejects(log_id, *place))
 
-    def _quarantine(self, batch: Batch, token: str, error: Refused) -> bool:
+    def _quarantine(self, batch: Batch, token: str) -> bool:
         """Put the messages that ClickHouse cannot store among the rejected; False when none of them is at fault."""
         try:
             poison = self._sink.poison(batch.rows)
@@ -395,11 +395,17 @@ class Ingest:
                 self._sink.reject([batch.rows[index] for index, _ in poison], [why for _, why in poison], token)
         except ServiceError:
             return False
-        for index, why in reversed(poison):
-            log.warning("%s/%d: a message that cannot be stored is rejected: %s", batch.topic, batch.partition, why)
+        if not poison:
+            return False
+        for index, _ in reversed(poison):
             del batch.rows[index]
+        # ClickHouse's words hold values of the messages: they stay where erasing finds them.
+        log.warning(
+            '%s/%d: %d that cannot be stored are rejected; `retention rejects --reason "cannot be stored"` tells why',
+            *(batch.topic, batch.partition, len(poison)),
+        )
         self._metrics.poisoned(len(poison))
-        return bool(poison)
+        return True
 
     def _commit(self, consumer: Consumer, marks: list[tuple[Assigned, TopicPartition]]) -> bool:
         """Commit until the broker takes it; False when it says that the partitions are another's, or when stopping.
@@ -457,7 +463,8 @@ class Ingest:
         try:
             changed = logs.changed(self._log_ids)
         except KafkaException as error:
-            return _kafka_error(error)
+            # The commit was answered: it is only asked for again, with the question.
+            return KafkaError(KafkaError._TIMED_OUT_QUEUE, _kafka_error(error).str())
         if changed:
             self._leave_old_logs(consumer, changed)
             return None  # the marks are nobody's any more
