@@ -498,18 +498,18 @@ class Server:
         return Path(file).stat().st_size
 
     def _insert(self, file: str) -> int:
-        return self._send(file, self._connection.sock.sendfile)
+        return self._send(file, lambda connection, body: connection.sock.sendfile(body))
 
     def _copy(self, file: str) -> int:
-        return self._send(file, self._connection.send)
+        return self._send(file, http.client.HTTPConnection.send)
 
-    def _send(self, file: str, send: Callable[[BinaryIO], object]) -> int:
+    def _send(self, file: str, send: Callable[[http.client.HTTPConnection, BinaryIO], object]) -> int:
         self._renew()
         size = Path(file).stat().st_size
         self._connection.putrequest("POST", f"/?query={quote('insert into bench format Native')}")
         self._connection.putheader("Content-Length", str(size))
         self._connection.endheaders()
         with Path(file).open("rb") as body:
-            send(body)
+            send(self._connection, body)
         self._answer().read()
         return size

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,8 +25,10 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from retention_platform.embedded.clickhouse import running
-from retention_platform.embedded.clickhouse.process import serve
+from retention_platform.embedded.clickhouse import catalogue, running
+from retention_platform.embedded.clickhouse.process import FINISH_SECONDS, serve
+from retention_platform.embedded.clickhouse.session import Session
+from retention_platform.embedded.clickhouse.sql import shape_of
 from retention_platform.embedded.clickhouse.users import users_of
 from retention_platform.errors import RetentionError
 
@@ -220,6 +223,33 @@ def test_a_session_keeps_its_temporary_tables_and_is_locked_while_busy(url: str)
     slow.join()
 
 
+def test_a_session_opens_no_handle_that_nobody_uses() -> None:
+    opened: list[object] = []
+
+    def open_handle() -> object:
+        opened.append(object())
+        return opened[-1]
+
+    session = Session(open_handle, 60)
+    session.close()
+    assert not opened
+    assert session.handle is session.handle is opened[0] and len(opened) == 1
+
+
+def test_a_user_may_not_have_sessions_without_end(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server, httpx.Client(base_url=server.url) as client:
+
+        def code(number: int, user: str = "api", **parameters: str) -> str | None:
+            session = {"session_id": str(number), "session_timeout": "3600", "user": user, **parameters}
+            answer = client.post("/", content="select 1", params=session)
+            return answer.headers.get("X-ClickHouse-Exception-Code")
+
+        assert {code(number) for number in range(1000)} == {None}
+        assert (code(1000), code(1000, "default"), code(999)) == ("700", None, None)
+        assert code(999, close_session="1") is None
+        assert code(1000) is None
+
+
 def test_what_a_request_sets_by_url_does_not_stay_in_its_session(url: str) -> None:
     def ask(query: str, **parameters: str) -> str:
         return post(url, query, session_id="url", **parameters).text.strip()
@@ -292,6 +322,25 @@ def test_it_stops_within_five_seconds_whatever_runs_and_says_so_to_who_waits(tmp
         assert time.monotonic() - began < 5
         client.join()
     assert answers[0].headers["X-ClickHouse-Exception-Code"] == "394"
+
+
+def test_what_begins_while_it_stops_is_cancelled_too_and_told_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retention_platform.embedded.clickhouse", "--path", str(tmp_path / "data")]
+    statement = b"select count() from system.numbers"
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        host, port = server.stdout.readline().split()[-1].split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(statement)}\r\n\r\n".encode())
+            connection.sendall(statement[:-1])
+            time.sleep(0.3)
+            server.terminate()
+            # Those that ran when it was stopped are cancelled by now.
+            time.sleep(FINISH_SECONDS + 0.15)
+            connection.sendall(statement[-1:])
+            answer = connection.makefile("rb").read()
+        assert server.wait(10) == 0
+    assert b"x-clickhouse-exception-code: 394" in answer.lower(), answer
 
 
 def test_another_address_than_loopback_asks_for_a_password(tmp_path: Path) -> None:
@@ -400,6 +449,27 @@ def test_a_role_is_refused_as_there_are_none(url: str) -> None:
     assert "There is no role `analyst`" in answer.text
 
 
+def test_how_to_write_is_told_of_nothing_but_writing(url: str) -> None:
+    setting = httpx.get(url, params={"query": "select 1", "user": "api", "url_base": "x"})
+    assert setting.headers["X-ClickHouse-Exception-Code"] == "164" and "method GET" not in setting.text
+    column = httpx.get(url, params={"query": "select `in readonly mode.`"})
+    assert column.status_code == 404 and "method GET" not in column.text
+
+
+@pytest.mark.parametrize("asked", ["user=%FF", "password=%FF", "user=default&password=%ED%A0%80", "user=%00"])
+def test_credentials_that_are_no_text_are_wrong_ones(url: str, asked: str) -> None:
+    answer = httpx.get(f"{url}/?query=select+1&{asked}")
+    assert (answer.status_code, answer.headers.get("X-ClickHouse-Exception-Code")) == (403, "516")
+
+
+@pytest.mark.parametrize("user", ["default", "api"])
+@pytest.mark.parametrize("name", ["%FF", "param_%FF"])
+def test_a_parameter_whose_name_is_no_text_is_refused(url: str, user: str, name: str) -> None:
+    answer = httpx.get(f"{url}/?query=select+1&user={user}&{name}=1")
+    assert (answer.status_code, answer.headers.get("X-ClickHouse-Exception-Code")) == (400, "36")
+    assert "udcff' is not UTF-8" in answer.text
+
+
 @pytest.mark.parametrize(
     "statement", ["show create table system.{}", "show create system.`{}`;", "SHOW TABLE system . {} format TSVRaw"]
 )
@@ -417,6 +487,30 @@ def test_tables_of_the_system_show_a_statement_that_says_what_they_are(url: str,
         assert likewise == post(url, columns.format("system", table)).text != ""
     unknown = post(url, statement.format("nowhere"))
     assert unknown.headers["X-ClickHouse-Exception-Code"] == "60"
+    for table in ("processes", "query_log"):
+        for user in ("default", "api"):
+            shown = post(url, statement.format(table), default_format="TSVRaw", user=user).text
+            assert shown.startswith(f"CREATE TABLE system.{table}\n"), shown
+
+
+def test_a_table_of_the_current_database_system_is_shown_by_its_name_alone(url: str) -> None:
+    wanted = post(url, "show create table system.one").text
+    for user in ("default", "api"):
+        session = {"session_id": "of the system", "user": user}
+        assert post(url, "show create one", database="system", user=user).text == wanted
+        assert post(url, "use system", **session).status_code == 200
+        assert post(url, "show table `one`;", **session).text == wanted
+        assert post(url, "show create table default.one", **session).status_code != 200
+    assert post(url, "show create table one").status_code != 200
+
+
+def test_the_words_of_a_statement_are_listed_for_none_but_a_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(query: bytes, database: str) -> str | None:
+        raise AssertionError(query)
+
+    monkeypatch.setattr(catalogue, "shown_table", never)
+    shape = shape_of(b"select 1, 'show create table system.one'")
+    assert catalogue.in_place_of(None, shape) is shape
 
 
 def test_the_statement_of_a_system_table_comes_in_blocks_of_the_client_s_revision(client: Client) -> None:

@@ -202,6 +202,13 @@ def test_the_info_of_a_block_is_the_server_s() -> None:
         "cast([(1, 'a')], 'Nested(x UInt8, y String)')",
         "cast('b', $$Enum8('a, (' = 1, 'b' = 2)$$)",
         "toIntervalDay(number)",
+        "(1., number)::Point",
+        "[(1., number), (2., 3.)]::Ring",
+        "arrayMap(i -> (1., i), range(number % 3))::LineString",
+        "[[(1., number)], []]::Polygon",
+        "[[(1., number), (2., 3.)]]::MultiLineString",
+        "[[[(1., number)]], []]::MultiPolygon",
+        "[tuple((1., 2.)::Point, 'a')]",
         "toFloat64(number) / 0",
     ],
 )
@@ -249,3 +256,12 @@ def test_a_column_of_unknown_layout_is_refused_to_later_revisions_unless_it_is_t
     for name in (b"\x06number\x06UInt64", b"\x01d\x07Dynamic"):
         plain = plain.replace(name, name + b"\0")
     assert told == plain
+
+
+def test_a_column_that_is_refused_leaves_nothing_running_in_its_session(clickhouse_port: int) -> None:
+    def asked(query: str, **parameters: str) -> httpx.Response:
+        return httpx.post(f"http://127.0.0.1:{clickhouse_port}", params=parameters, content=query)
+
+    native = {"default_format": "Native", "client_protocol_version": "54460", "session_id": "refused"}
+    assert asked("select number::Dynamic as d, number from system.numbers", **native).status_code == 501
+    assert asked("select count() from system.processes where query like '%Dynamic%numbers' format TSV").text == "0\n"

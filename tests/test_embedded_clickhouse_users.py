@@ -306,10 +306,22 @@ def test_a_reader_s_use_lasts_in_its_session_and_no_further(url: str) -> None:
     assert code(ask(url, API, "use nowhere", session_id="readers")) == "81"
     assert code(ask(url, API, "insert into t values (1)", session_id="readers")) == "164"
     assert code(ask(url, API, "set max_threads = 1", session_id="readers")) == "164"
+    assert ask(url, BI, "use default", session_id="readers").status_code == 200
+    assert ask(url, BI, "select max(a) from t", session_id="readers").status_code != 200
     assert ask(url, BI, "use marts", session_id="readers").status_code == 200
     for session in ({}, {"session_id": "readers"}):
         assert code(ask(url, BI, "use raw", **session)) == "497"
     assert ask(url, BI, "select max(a) from t", session_id="readers").text == "2\n"
+
+
+def test_a_reader_s_session_goes_on_when_its_database_is_gone(url: str) -> None:
+    owner = ("default", "mine")
+    assert ask(url, owner, "create database passing").status_code == 200
+    assert ask(url, API, "use passing", session_id="passing").status_code == 200
+    assert ask(url, owner, "drop database passing").status_code == 200
+    assert code(ask(url, API, "select 1", session_id="passing")) == "81"
+    assert ask(url, API, "use raw", session_id="passing").status_code == 200
+    assert ask(url, API, "select a from t", session_id="passing").text == "41\n"
 
 
 def with_table(
@@ -383,6 +395,7 @@ def test_users_made_by_sql_may_log_in_and_nothing_more_also_after_a_restart(tmp_
         assert ask(url, ("b`c", "of hers"), "select count() from numbers(3)").text == "3\n"
         for user, password in ((made[0], ""), ("b`c", hashed), ("nobody", "")):
             assert code(ask(url, (user, password), "select 1")) == "516"
+        assert code(HTTP.get(f"{url}/?query=select+1&user=b%60c&password=%FF")) == "516"
         for statement in ("select * from marts.t", "describe marts.t", "show tables from marts", "drop user x"):
             assert code(ask(url, made, statement)) in ("497", "164"), statement
         assert "marts" not in ask(url, made, "show databases").text

@@ -23,23 +23,28 @@ from system.tables where database = '{_SYSTEM}' and name = {{name}} and create_t
 """
 
 
-def shown_table(query: bytes) -> str | None:
-    """Which table of ``system`` a statement asks the statement of; None for any other statement."""
+def shown_table(query: bytes, database: str) -> str | None:
+    """Which table of ``system`` a SHOW asks the statement of, where a name alone is one of ``database``; None for any
+    other SHOW.
+    """
     words = [token for token in tokens(query) if token.text != b";"]
-    if len(words) < 4 or not words[0].is_word(b"show"):
+    if len(words) > 3 and words[-2].text == b".":
+        database = unquote(words[-3])
+        words[-3:] = words[-1:]
+    asked = [word.text.lower() for word in words[1:-1]]
+    if asked not in ([b"create"], [b"table"], [b"create", b"table"]):
         return None
-    between, (owner, dot, table) = words[1:-3], words[-3:]
-    asked = [word.text.lower() for word in between]
-    if asked not in ([b"create"], [b"table"], [b"create", b"table"]) or dot.text != b".":
-        return None
-    return unquote(table) if unquote(owner) == _SYSTEM else None
+    return unquote(words[-1]) if database == _SYSTEM else None
 
 
 def in_place_of(connection: Any, shape: Shape) -> Shape:
     """The statement to run in place of one that shows what the engine does not know; others as they are. Raises what
     chDB raises.
     """
-    name = shown_table(shape.query)
+    if shape.first != "show":
+        return shape
+    database = connection.query(b"select currentDatabase()", "TSVRaw").bytes().decode().strip()
+    name = shown_table(shape.query, database)
     if name is None:
         return shape
     statement = _STATEMENT.format(name=quote(name)).encode()

@@ -21,7 +21,7 @@ from retention_platform.embedded.clickhouse import native
 from retention_platform.embedded.clickhouse.accounts import Accounts
 from retention_platform.embedded.clickhouse.catalogue import in_place_of
 from retention_platform.embedded.clickhouse.definer import denied, within_rights
-from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError, refused
+from retention_platform.embedded.clickhouse.errors import CANCELLED, NOT_TO_WRITE, EngineError, refused
 from retention_platform.embedded.clickhouse.loading import load
 from retention_platform.embedded.clickhouse.names import ID, SETUP, in_query, is_killed, kill
 from retention_platform.embedded.clickhouse.pipes import Reader
@@ -29,6 +29,7 @@ from retention_platform.embedded.clickhouse.session import Session, set_statemen
 from retention_platform.embedded.clickhouse.sql import (
     DESCRIPTOR,
     Shape,
+    first_word,
     is_kill,
     quote,
     quote_name,
@@ -114,6 +115,8 @@ _PLAIN_FORMATS = frozenset(
 ) | {"jsoneachrow", "json", "jsoncompact", "native", "parquet", "arrow", "arrowstream"}
 #: How the engine says that it hands over a result only as a whole.
 _NOT_BLOCKWISE = "Streaming query is not supported"
+#: Sessions that a user may have at a time.
+MAX_SESSIONS = 1000
 #: Seconds between two attempts to cancel a statement that the engine has not begun yet.
 _CANCEL_EVERY = 0.02
 
@@ -234,7 +237,8 @@ class Run:
     @property
     def _database(self) -> str:
         """The database that names without one are of; empty for the engine's own default."""
-        chosen = self._of_reader.database if self._of_reader else ""
+        # A USE asks for none: the one before may have been dropped.
+        chosen = self._of_reader.database if self._of_reader and first_word(self.statement.text) != "use" else ""
         return self.statement.database or chosen or next(iter(self.statement.user.databases or ()), "")
 
     def _choose(self, database: str) -> None:
@@ -300,7 +304,9 @@ class Run:
             return
         self.gives_result = True
         if statement.user.may_write:
-            self._read(connection, shape_of(in_query(statement.text)), sink)
+            # SHOW tells of the tables by which that is done.
+            text = statement.text if shape.first == "show" else in_query(statement.text)
+            self._read(connection, shape_of(text), sink)
             return
         owner = self.engine.open()
         try:
@@ -402,7 +408,7 @@ class Run:
         if kind == query_class.UNKNOWN and self._session is None and self.statement.user.may_write:
             # Not to be read by the engine, which says what is wrong with it.
             return
-        raise refused("READONLY", 164, "Cannot execute query in readonly mode.")
+        raise refused("READONLY", 164, NOT_TO_WRITE)
 
 
 class _NotBlockwiseError(Exception):
@@ -500,7 +506,7 @@ class Engine:
         with self._control:
             for session in self._sessions.values():
                 if session.busy.acquire(timeout=0.2):
-                    session.handle.close()
+                    session.close()
             self._first.close()
 
     def kill(self, name: str) -> bool:
@@ -530,7 +536,10 @@ class Engine:
             if session is None:
                 if must_exist:
                     raise refused("SESSION_NOT_FOUND", 372, f"Session {name} not found.")
-                session = self._sessions[key] = Session(self.open(), timeout)
+                if sum(user == key[0] for user, _ in self._sessions) >= MAX_SESSIONS:
+                    told = f"User {key[0]} has too many sessions. Maximum: {MAX_SESSIONS}."
+                    raise refused("USER_SESSION_LIMIT_EXCEEDED", 700, told)
+                session = self._sessions[key] = Session(self.open, timeout)
             if not session.busy.acquire(blocking=False):
                 raise refused("SESSION_IS_LOCKED", 373, f"Session {name} is locked by a concurrent client.")
         try:
@@ -546,11 +555,11 @@ class Engine:
             session = self._sessions.get(key)
             if session is not None and session.busy.acquire(blocking=False):
                 del self._sessions[key]
-                session.handle.close()
+                session.close()
 
     def _expire(self) -> None:
         now = time.monotonic()
         for key, session in list(self._sessions.items()):
             if now - session.last_used > session.timeout and session.busy.acquire(blocking=False):
                 del self._sessions[key]
-                session.handle.close()
+                session.close()

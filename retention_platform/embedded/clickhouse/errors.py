@@ -26,6 +26,8 @@ _STATUS = {
 }
 
 
+#: How the engine refuses a statement that is no reading one.
+NOT_TO_WRITE = "Cannot execute query in readonly mode."
 #: Code of a statement that was killed.
 CANCELLED = 394
 
@@ -63,8 +65,8 @@ def refused(name: str, code: int, message: str) -> EngineError:
 
 def by_get(error: EngineError) -> EngineError:
     """The error of a request by GET: a server says there how to write."""
-    told = "in readonly mode. For queries over HTTP, method GET implies readonly. You should use method POST"
-    return EngineError(str(error).replace("in readonly mode.", f"{told} for modifying queries.", 1), error.code)
+    told = "For queries over HTTP, method GET implies readonly. You should use method POST for modifying queries."
+    return EngineError(str(error).replace(NOT_TO_WRITE, f"{NOT_TO_WRITE} {told}", 1), error.code)
 
 
 class AbortedError(Exception):

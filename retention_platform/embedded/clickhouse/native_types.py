@@ -15,6 +15,14 @@ _SIZES = {
     **dict.fromkeys(("Int128", "UInt128", "UUID", "IPv6"), 16),
     **dict.fromkeys(("Int256", "UInt256"), 32),
 }
+#: Types that are other names of types.
+_ALIASES = {
+    "Point": "Tuple(Float64, Float64)",
+    **dict.fromkeys(("Ring", "LineString"), "Array(Point)"),
+    "Polygon": "Array(Ring)",
+    "MultiLineString": "Array(LineString)",
+    "MultiPolygon": "Array(Polygon)",
+}
 #: Types that hold others, one after the other.
 _NESTING = {"Nullable", "Array", "Tuple", "Map", "LowCardinality", "SimpleAggregateFunction"}
 #: Digits of a Decimal, and the bytes that they take.
@@ -42,6 +50,8 @@ class Type:
 @lru_cache(maxsize=1024)
 def parsed(text: str) -> Type:
     """The type of this text. Raises UnknownTypeError."""
+    if text in _ALIASES:
+        return parsed(_ALIASES[text])
     name, _, rest = text.partition("(")
     inner = rest[:-1]
     if name in _NESTING:

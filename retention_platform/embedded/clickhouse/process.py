@@ -30,6 +30,8 @@ from retention_platform.errors import RetentionError
 #: Seconds that requests under way have to finish when the server is stopped, those that are then cancelled to tell
 #: their clients so, and the engine to close after that.
 FINISH_SECONDS, TELL_SECONDS, CLOSE_SECONDS = 1.2, 0.8, 1.5
+#: Seconds between two times that they are cancelled: a statement may begin late.
+CANCEL_EVERY_SECONDS = 0.2
 #: The engine's allocator. Each thread keeps freed pieces of up to 32 KiB for itself, a third of a MB in all, and there
 #: are two or three for each of as many statements as ever ran at once: only small pieces are worth it. To give back
 #: sooner what nobody keeps (dirty_decay_ms) makes inserts take twice as long.
@@ -97,9 +99,18 @@ class _Announcing(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop to listen, and wait for what is under way."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(FINISH_SECONDS, loop.run_in_executor, None, self._cancel)
-        await super().shutdown(sockets)
+        cancelling = asyncio.create_task(self._cancel_all())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cancelling.cancel()
+
+    async def _cancel_all(self) -> None:
+        """Cancel what is under way when its time is over, and what only begins then."""
+        await asyncio.sleep(FINISH_SECONDS)
+        while True:
+            await asyncio.get_running_loop().run_in_executor(None, self._cancel)
+            await asyncio.sleep(CANCEL_EVERY_SECONDS)
 
 
 def _log(environment: Mapping[str, str]) -> None:

@@ -83,6 +83,11 @@ class Asked:
 
 def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Asked:
     """What a request's URL (or form) and headers ask for. Raises EngineError."""
+    for name, value in parameters.items():
+        if not _is_text(name):
+            raise refused("BAD_ARGUMENTS", 36, f"The name of the parameter {name!a} is not UTF-8.")
+        if name != "query" and not _is_text(value):
+            raise refused("BAD_ARGUMENTS", 36, f"The value of '{name}' is not UTF-8.")
     settings = {
         name: value
         for name, value in parameters.items()
@@ -99,9 +104,6 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
     elif level == "0" and method != "POST":
         level = "2"
     query_id = _CONTROL.sub("", parameters.get("query_id") or headers.get("X-ClickHouse-Query-Id") or "")
-    for name, value in parameters.items():
-        if name != "query" and not (value.isascii() or _is_text(value)):
-            raise refused("BAD_ARGUMENTS", 36, f"The value of '{name}' is not UTF-8.")
     role = parameters.get("role")
     if role:
         raise refused("UNKNOWN_ROLE", 511, f"There is no role `{role}` in user directories.")
@@ -141,7 +143,7 @@ def asked_of(user: User, method: str, parameters: Mapping[str, str], headers: Ma
 
 def _is_text(value: str) -> bool:
     # Bytes that are no text are surrogates here.
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _session_timeout(parameters: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from retention_platform.embedded.clickhouse.sql import first_word, quote, quote_name
@@ -17,8 +18,9 @@ class Session:
     when the next statement wants others: clients that always send the same settings pay for them once.
     """
 
-    def __init__(self, handle: Any, timeout: float) -> None:
-        self.handle = handle
+    def __init__(self, open_handle: Callable[[], Any], timeout: float) -> None:
+        self._open = open_handle
+        self._handle: Any = None
         self.timeout = timeout
         self.busy = threading.Lock()
         self.last_used = time.monotonic()
@@ -27,6 +29,18 @@ class Session:
         self._settings: dict[str, str] = {}
         self._own_settings: dict[str, str | None] = {}
         self._database = self._own_database = ""
+
+    @property
+    def handle(self) -> Any:
+        """The handle, opened when it is first asked for: a reader's session needs none. Raises what chDB raises."""
+        if self._handle is None:
+            self._handle = self._open()
+        return self._handle
+
+    def close(self) -> None:
+        """Close the handle; nobody may use the session any more."""
+        if self._handle is not None:
+            self._handle.close()
 
     def prepare(self, text: bytes, database: str, settings: dict[str, str]) -> None:
         """Give the handle a statement's settings and database. Raises what chDB raises."""

@@ -48,7 +48,7 @@ class User:
     def accepts(self, password: str) -> bool:
         """Whether that is the password; compared so that the time taken tells nothing."""
         expected, given = (self.digest, digest_of(password, self.salt)) if self.digest else (self.password, password)
-        return hmac.compare_digest(given.encode(), expected.encode())
+        return hmac.compare_digest(_bytes(given), _bytes(expected))
 
 
 def _at_most(limit: int, wanted: str) -> str:
@@ -101,7 +101,12 @@ def authenticate(users: Mapping[str, User], parameters: Mapping[str, str], heade
 
 def digest_of(password: str, salt: str) -> str:
     """What is kept of a password: SHA-256 of it and a salt, as the engine's ``sha256_hash`` has it."""
-    return hashlib.sha256((password + salt).encode()).hexdigest()
+    return hashlib.sha256(_bytes(password + salt)).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    # A URL may hold bytes that are no text; they come as surrogates.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _basic(scheme: str, value: str) -> tuple[str, str]:
