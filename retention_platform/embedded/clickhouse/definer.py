@@ -30,7 +30,7 @@ TABLES_OF_TEXT = {"values", "null", "generaterandom", "input", "eval", "fuzzquer
 #: Table functions that read nothing but their arguments. Any query within them is in the tree too.
 _TABLE_FUNCTIONS = {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "view"}
 #: Functions that read a dictionary or a table named by a text. While a query is analyzed, no grant is asked of them.
-_BY_NAME = ("dict", "joinget")
+_BY_NAME = ("dictget", "dicthas", "dictisin", "joinget")
 #: What the tree of a SHOW does not tell: expressions.
 _CONDITION = re.compile(rb"\b(where|limit)\b", re.IGNORECASE)
 #: System tables without anything of others' statements. Of objects they show those that the user's grants cover.
