@@ -5,23 +5,33 @@ No cluster can be run here. The engine parses each statement, and refuses replic
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_connect.driver.httpclient import HttpClient
 
+from retention_platform.embedded import clickhouse as embedded_clickhouse
 from retention_platform.errors import SettingsError
+from retention_platform.ingest import erase as erasing
+from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.erase import Erased, erase
+from retention_platform.ingest.sink import ClickHouseSink
 from retention_platform.orchestration.dbt_run import environment
 from retention_platform.settings import load_settings
 from retention_platform.warehouse import migrate as migrating
 from retention_platform.warehouse.client import connect
-from retention_platform.warehouse.cluster import for_cluster, on_shard, over_shards
+from retention_platform.warehouse.cluster import for_cluster, on_shard, over_shards, quorum
 from retention_platform.warehouse.migrate import migrate, migrations
 from tests.conftest import Warehouse
 from tests.dbt_support import Chain
+from tests.test_erase import GONE, some_events, wrong_messages
 
 STATEMENTS = [statement for migration in migrations() for statement in migration.statements]
 STATEMENTS.append(migrating._LEDGER.strip())
@@ -63,9 +73,110 @@ def test_on_a_cluster_databases_and_what_stores_rows_are_replicated_and_nothing_
             stored += 1
             assert len(engines) == 1 and engines[0].startswith("Replicated"), changed
         back = changed.replace("ENGINE = Replicated", "ENGINE = ")
-        assert back == formatted(client, statement), "only the engine differs"
+        back = re.sub(
+            r"\breplicated_deduplication_window = (\d+), replicated_deduplication_window_seconds = \d+",
+            r"non_replicated_deduplication_window = \1",
+            back,
+        )
+        assert back == formatted(client, statement), "only the engine and what remembers tokens differ"
     assert databases == {"raw", "live", "staging", "marts"}
     assert stored == sum(statement.count("MergeTree\n") for statement in STATEMENTS) >= 8
+
+
+def test_on_a_cluster_tokens_are_remembered_as_many_and_not_for_an_hour_alone(client: Client) -> None:
+    windows = 0
+    for statement in STATEMENTS:
+        known = dict(re.findall(r"(\w*deduplication_window\w*) = (\d+)", statement))
+        for sharded in (False, True):
+            on_cluster = for_cluster(statement, "retention", sharded=sharded)
+            made = dict(re.findall(r"(\w*deduplication_window\w*) = (\d+)", on_cluster))
+            assert len(made) == 2 * len(known)
+            if known:
+                windows += 1
+                assert made["replicated_deduplication_window"] == known["non_replicated_deduplication_window"]
+                assert int(made["replicated_deduplication_window_seconds"]) >= 7 * 86_400, "as long as topics are kept"
+                named = "select count() from system.replicated_merge_tree_settings where name in {names:Array(String)}"
+                assert client.query(named, parameters={"names": list(made)}).result_rows == [(2,)]
+    assert windows == 2 * 7
+
+
+def test_what_deletes_is_the_same_on_every_replica_and_what_erasing_inserts_waits_for_every_shard(
+    client: Client, empty_warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mutations of replicated tables are held to: no subquery, no function that tells two replicas two things."""
+    sent = list[tuple[str, dict[str, Any]]]()
+    command = HttpClient.command
+
+    def recording(self: HttpClient, cmd: str, *rest: Any, **named: Any) -> Any:
+        sent.append((" ".join(cmd.split()).lower(), named.get("settings") or {}))
+        return command(self, cmd, *rest, **named)
+
+    monkeypatch.setattr(HttpClient, "command", recording)
+    monkeypatch.setattr(erasing, "_IDS_A_DELETE", 3)
+    sink, prefix = ClickHouseSink(empty_warehouse.settings), row_prefix("log", "playback_events")
+    events = some_events(5, 40)
+    ids = {"ids": [event["event_id"] for event in events if event["viewer_id"] == GONE]}
+    messages = [*events, *wrong_messages(GONE)]
+    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+    sink.insert(b"".join(rows), "token")
+    other = next(at for at, event in enumerate(events) if event["viewer_id"] != GONE)
+    sink.reject(rows[other : other + 1], ["no such luck"], "token")
+    live = "select count() from live.events where event_id in {ids:Array(UUID)}"
+    assert client.query(live, parameters=ids).result_rows == [(len(ids["ids"]),)] and len(ids["ids"]) > 6
+    assert erase(client, [GONE]) == Erased(events=len(ids["ids"]), rejects=3)
+    assert client.query(live, parameters=ids).result_rows == [(0,)]
+
+    mutations = {text for text, _ in sent if re.match(r"delete from|alter table \S+ delete", text)}
+    assert {re.findall(r"(?:raw|live)\.\w+", text)[0] for text in mutations} == {
+        *("raw.playback_events", "raw.videos", "raw.rejected_events", "live.events", "live.ticks")
+    }
+    differs = "select lower(name) from system.functions where not deterministic"
+    differing = {name for (name,) in client.query(differs).result_rows}
+    assert "now" in differing
+    for text in mutations:
+        assert "select" not in text
+        assert not differing & set(re.findall(r"(\w+)\(", text)), text
+    inserts = [settings for text, settings in sent if text.startswith("insert into")]
+    assert len(inserts) == 4
+    assert all(settings["distributed_foreground_insert"] == 1 for settings in inserts)
+
+
+def test_inserts_wait_for_most_replicas_where_every_shard_has_several(tmp_path: Path) -> None:
+    """The clusters are named after the databases of the stream, as Replicated ones are. Replicated is nothing here."""
+    nodes = {"raw": [2], "raw_local": [2, 1]}
+    clusters = "".join(
+        f"<{name}>"
+        + "".join(
+            "<shard>" + "<replica><host>127.0.0.1</host><port>1</port></replica>" * replicas + "</shard>"
+            for replicas in shards
+        )
+        + f"</{name}>"
+        for name, shards in nodes.items()
+    )
+    (tmp_path / "data.config.d").mkdir()
+    (tmp_path / "data.config.d" / "clusters.xml").write_text(
+        f"<clickhouse><remote_servers>{clusters}</remote_servers></clickhouse>", encoding="utf-8"
+    )
+    with embedded_clickhouse.running(tmp_path / "data") as server:
+        settings = load_settings(retention_home=tmp_path, clickhouse_port=server.port)
+        client = connect(settings)
+        migrate(client)
+        assert quorum(client) == {"insert_quorum": "auto"}
+        sink = ClickHouseSink(settings)
+        row = encode_row(row_prefix("log", "playback_events"), 0, 1, 0, b"", b"{}")
+        for _ in range(2):
+            sink.insert(row, "token")
+        assert client.query("select count() from raw.rejected_events").result_rows == [(1,)], "stored, once"
+        with sink._client() as inserting:
+            asked = "select getSetting('insert_quorum'), getSetting('insert_quorum_timeout')"
+            assert inserting.query(asked).result_rows == [("auto", settings.ingest_answer_seconds * 1000)]
+        client.command("create database raw_local")
+        assert quorum(client) == {}, "one shard has a replica alone"
+        client.close()
+
+
+def test_without_a_cluster_no_insert_waits_for_replicas(client: Client) -> None:
+    assert quorum(client) == {}
 
 
 def test_on_shards_the_streams_tables_have_a_part_in_each_and_the_rest_is_whole_on_every_node(client: Client) -> None:
@@ -120,14 +231,19 @@ def test_a_migration_names_the_cluster_before_anything_else(monkeypatch: pytest.
             self.commands.append(sql)
 
         def query(self, *_: Any, **__: Any) -> Any:
-            raise InterruptedError
+            if self.commands:
+                raise InterruptedError
+            return SimpleNamespace(result_rows=[(0,)])
 
-    recording = Recording()
-    with pytest.raises(InterruptedError):
-        migrate(recording, cluster="retention")  # type: ignore[arg-type]
-    first, ledger = recording.commands
-    assert "on cluster `retention`" in first
-    assert "engine = ReplicatedReplacingMergeTree" in ledger
+    for sharded, databases in ((False, ["raw"]), (True, ["raw_local", "live_local", "raw"])):
+        recording = Recording()
+        with pytest.raises(InterruptedError):
+            migrate(recording, cluster="retention", sharded=sharded)  # type: ignore[arg-type]
+        *made, ledger = recording.commands
+        # By those of shards a run that died here is told from one without shards.
+        assert [text.split()[5] for text in made] == databases
+        assert all("on cluster `retention`" in text for text in made)
+        assert "engine = ReplicatedReplacingMergeTree" in ledger
 
 
 def test_dbt_makes_the_same_models_replicated_with_the_same_manifest(

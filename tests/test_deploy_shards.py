@@ -17,7 +17,8 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from retention_platform.embedded import clickhouse as embedded_clickhouse
-from retention_platform.errors import ServiceError, SettingsError
+from retention_platform.errors import RetentionError, ServiceError, SettingsError
+from retention_platform.ingest import erase as erasing
 from retention_platform.ingest.batch import encode_row, row_prefix
 from retention_platform.ingest.erase import Erased, erase
 from retention_platform.ingest.rejects import Filter, count
@@ -57,6 +58,7 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Cha
     monkeypatch.setattr(migrating, "for_cluster", lambda statement, cluster, *, sharded: on_shard(statement))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(INSERT_SETTINGS, "distributed_foreground_insert", 0)
+        patch.setitem(erasing._EVERY_SHARD, "distributed_foreground_insert", 0)
         chains = []
         with embedded_clickhouse_of(tmp_path, 1) as first, embedded_clickhouse_of(tmp_path, 2) as second:
             for number, server in enumerate((first, second), start=1):
@@ -247,6 +249,11 @@ def test_readers_find_over_all_shards_what_each_holds_and_nothing_of_the_way_in_
     migrate(client, cluster="two", sharded=True, raw_ttl_days=40)
     kept = client.command("select engine_full from system.tables where database || name = 'raw_localplayback_events'")
     assert "toIntervalDay(40)" in str(kept)
+
+
+def test_a_warehouse_with_shards_is_not_migrated_without_them(shards: list[Chain]) -> None:
+    with pytest.raises(RetentionError, match="made with shards: set CLICKHOUSE_SHARDED to true"):
+        migrate(shards[0].client, cluster="two")
 
 
 def test_shards_without_a_cluster_are_refused() -> None:

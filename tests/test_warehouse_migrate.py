@@ -48,6 +48,15 @@ def test_a_file_changed_after_it_was_applied_is_refused_by_name(empty_warehouse:
     client.close()
 
 
+def test_a_warehouse_without_shards_stays_one(empty_warehouse: Warehouse) -> None:
+    client = connect(empty_warehouse.settings)
+    with pytest.raises(RetentionError, match="made without shards: set CLICKHOUSE_SHARDED to false"):
+        migrate(client, cluster="retention", sharded=True)
+    assert empty_warehouse.rows("select name from system.databases where name like '%local'") == []
+    assert migrate(client) == []
+    client.close()
+
+
 def test_a_file_that_says_what_it_was_formerly_is_not_applied_again(empty_warehouse: Warehouse, tmp_path: Path) -> None:
     for path in SQL_DIR.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text())

@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from retention_platform.errors import ServiceError
 from retention_platform.warehouse.client import first_line
-from retention_platform.warehouse.cluster import stored
+from retention_platform.warehouse.cluster import quorum, stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -38,6 +38,11 @@ _NAMES_THEM = r"""hasAny(
     {hashes:Array(String)}
 )"""
 _NOW = {"mutations_sync": 2}
+#: On shards: an insert is done when every shard has its part.
+_EVERY_SHARD = {"distributed_foreground_insert": 1}
+
+#: A statement's parameters travel in its address, which servers allow a limited length.
+_IDS_A_DELETE = 2_000
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,11 @@ def erase(client: Client, stored_ids: Sequence[str], *, cluster: str = "") -> Er
         _erase_events(client, asked, cluster)
     if rejects:
         places = "select log_id, topic, partition, offset from raw.rejected_events"
-        client.command(
-            "insert into raw.erased_messages (log_id, topic, partition, offset) "
+        _insert(
+            client,
+            "raw.erased_messages (log_id, topic, partition, offset) "
             f"{places} where topic = 'playback_events' and {_NAMES_THEM}",
-            parameters=asked,
+            asked,
         )
         _delete(client, f"raw.rejected_events delete where topic = 'playback_events' and {_NAMES_THEM}", asked)
     return Erased(events, rejects)
@@ -92,17 +98,23 @@ def _erase_events(client: Client, asked: dict[str, Any], cluster: str) -> None:
     """Events, and what the stream's other views made of them; raw.playback_events last, since all is told from it."""
     theirs = f"from raw.playback_events where {_IS_THEIRS}"
     videos = [row[0] for row in client.query(f"select distinct video_id {theirs}", parameters=asked).result_rows]
-    client.command(
-        f"insert into raw.erased_messages (log_id, topic, partition, offset) "
-        f"select log_id, topic, partition, offset {theirs}",
-        parameters=asked,
+    _insert(
+        client,
+        f"raw.erased_messages (log_id, topic, partition, offset) select log_id, topic, partition, offset {theirs}",
+        asked,
     )
-    _delete(client, f"live.events delete where event_id in (select event_id {theirs})", asked)
+    # No mutation of a replicated table may look elsewhere, so the ids are read before.
+    live = f"select distinct event_id from live.events where event_id global in (select event_id {theirs})"
+    ids = [row[0] for row in client.query(live, parameters=asked).result_rows]
+    for first in range(0, len(ids), _IDS_A_DELETE):
+        some = {"ids": ids[first : first + _IDS_A_DELETE]}
+        _delete(client, "live.events delete where event_id in {ids:Array(UUID)}", some)
     # Signed, since what is taken away is added like the rest: the sums are of numbers modulo 2 to the 64.
-    client.command(
-        "insert into raw.deliveries select video_id, toDate(event_time), toUInt64(-toInt64(count())), "
+    _insert(
+        client,
+        "raw.deliveries select video_id, toDate(event_time), toUInt64(-toInt64(count())), "
         f"toUInt64(-toInt64(countIf(ingested_at > event_time + toIntervalHour(1)))) {theirs} group by 1, 2",
-        parameters=asked,
+        asked,
     )
     _delete(client, f"raw.playback_events delete where {_IS_THEIRS}", asked)
     # Sets of sessions cannot be taken apart: they are made anew from the events that remain.
@@ -110,12 +122,11 @@ def _erase_events(client: Client, asked: dict[str, Any], cluster: str) -> None:
     _delete(client, "live.ticks delete where video_id in {videos:Array(String)}", of_them)
     # An insert that runs now may have had its sets deleted and its events not seen yet.
     _wait_for_inserts(client, cluster)
-    client.command(_TICKS, parameters=of_them)
+    _insert(client, _TICKS, of_them)
 
 
 #: As live.judge and live.store_ticks make them.
-_TICKS = """
-insert into live.ticks
+_TICKS = """live.ticks
 select
     toDateTime(arrayJoin(range(
         toUInt64(intDiv(toUnixTimestamp64Milli(event_time) * 1000 - wall_us + 9999999, 10000000)),
@@ -144,6 +155,11 @@ group by at, video_id
 
 def _count(client: Client, what: str, asked: dict[str, Any]) -> int:
     return int(client.query(f"select count() from {what}", parameters=asked).result_rows[0][0])
+
+
+def _insert(client: Client, what: str, asked: dict[str, Any]) -> None:
+    """Insert what is selected; returns when it is where it stays."""
+    client.command(f"insert into {what}", parameters=asked, settings={**_EVERY_SHARD, **quorum(client)})
 
 
 def _delete(client: Client, what: str, asked: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from retention_platform.ingest.batch import INBOX_COLUMNS, decode_row
 from retention_platform.ingest.quarantine import Fault, Probe, find_poison
 from retention_platform.settings import Settings
 from retention_platform.warehouse.client import connect, first_line
-from retention_platform.warehouse.cluster import stored
+from retention_platform.warehouse.cluster import quorum, stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -38,11 +39,11 @@ INSERT_SETTINGS = {
 #: ClickHouse's codes for what is wrong with the server, its load, its disk or our rights, never with a row: tables
 #: not there (60, 81, 218), files and disk (74, 75, 76, 243, 425), timeouts and network (159, 209, 210, 279), cancelled
 #: (236, 394, 734), the driver's own second try while the first still runs (216), too much at once (202, 241, 252,
-#: 439, 473), read-only (164, 242, 497, 516), unknown outcome (319), shutdown and keeper (598, 600, 999), a setting it
-#: does not know (115).
+#: 439, 473), read-only (164, 242, 497, 516), too few replicas (285, 286), unknown outcome (319), shutdown and keeper
+#: (598, 600, 999), a setting it does not know (115).
 _NOT_THE_ROWS = {
     *(60, 74, 75, 76, 81, 115, 159, 164, 202, 209, 210, 216, 218, 236, 241, 242, 243, 252, 319, 394, 425, 439, 473),
-    *(279, 497, 516, 598, 600, 734, 999),
+    *(279, 285, 286, 497, 516, 598, 600, 734, 999),
 }
 
 #: A statement's parameters travel in its address, which servers allow a limited length.
@@ -122,16 +123,20 @@ class ClickHouseSink:
         # Of one batch others may follow: which rows they are belongs to what must not be stored twice.
         which = hashlib.sha256(repr(offsets).encode()).hexdigest()[:16]
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison/{which}"}
+        # Told by this clock, since no mutation of a replicated table may ask for the time.
+        day_ago = int((time.time() - 86_400) * 1000)
+        batch = {"since": day_ago, "log": log_id, "topic": topic, "partition": partition}
         with self._client() as client:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
                 for first in range(0, len(offsets), _OFFSETS_A_DELETE):
                     some = offsets[first : first + _OFFSETS_A_DELETE]
                     client.command(
-                        f"delete from {stored(client, table)} where ingested_at > now() - interval 1 day "
+                        f"delete from {stored(client, table)} where "
+                        "ingested_at > fromUnixTimestamp64Milli({since:Int64}, 'UTC') "
                         "and log_id = {log:String} and topic = {topic:String} and partition = {partition:Int32} "
                         "and offset in {offsets:Array(Int64)}",
-                        parameters={"log": log_id, "topic": topic, "partition": partition, "offsets": some},
+                        parameters={**batch, "offsets": some},
                     )
 
     def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
@@ -158,11 +163,20 @@ class _Told:
     def __enter__(self) -> Client:
         client: Client | None = getattr(self._threads, "client", None)
         if client is None:
-            client = self._threads.client = connect(
-                self._settings,
-                answer_timeout=self._settings.ingest_answer_seconds,
-                client_name="retention-ingest",
-            )
+            client = self._threads.client = self._connected()
+        return client
+
+    def _connected(self) -> Client:
+        seconds = self._settings.ingest_answer_seconds
+        client = connect(self._settings, answer_timeout=seconds, client_name="retention-ingest")
+        try:
+            replicated = quorum(client)
+        except Exception as error:
+            raise ServiceError(f"ClickHouse does not say how many replicas it has ({first_line(error)})") from error
+        for name, value in replicated.items():
+            client.set_client_setting(name, value)
+            # Longer than that nobody waits for the answer.
+            client.set_client_setting("insert_quorum_timeout", seconds * 1000)
         return client
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -1,7 +1,7 @@
 """The schema's SQL for a cluster, from the same SQL that makes it on one server: replicas, and shards cut by video.
 
 Replicas: databases become Replicated ones, which repeat every later statement about their tables on all replicas by
-themselves, and tables that store something become replicated.
+themselves, and tables that store something become replicated. They remember tokens of inserts by settings of their own.
 
 Shards: what the stream fills is moved into `raw_local` and `live_local`, of which each shard has a part of its own,
 whole for the videos in it; under the names that everybody uses there are Distributed tables over all of them. The rest
@@ -13,7 +13,7 @@ first time: each shard drops the part that it has.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -25,6 +25,9 @@ WHOLE = frozenset({"erased_viewers", "replayed_rejects", "schema_migrations"})
 
 _DATABASE = re.compile(r"^create database if not exists (?P<name>\w+)$", re.IGNORECASE)
 _ENGINE = re.compile(r"^(?P<before>engine = )(?P<engine>\w*MergeTree)\b", re.IGNORECASE | re.MULTILINE)
+_WINDOW = re.compile(r"\bnon_replicated_deduplication_window = (?P<inserts>\d+)")
+#: Replicated tables forget tokens by age as well, by default after an hour: so late that their number decides.
+_TOKEN_SECONDS = 30 * 86_400
 _NAME = re.compile(rf"(?<![\w.`])({'|'.join(LOCAL)})\.(\w+)")
 
 #: Of a message that names no video the shard is chosen by all of it, so that nonsense does not fill one shard.
@@ -46,7 +49,12 @@ def for_cluster(statement: str, cluster: str, *, sharded: bool = False) -> str:
             f"create database if not exists {name} on cluster `{cluster}` "
             f"engine = Replicated('/clickhouse/retention/{name}', {place})"
         )
-    return _ENGINE.sub(r"\g<before>Replicated\g<engine>", on_shard(statement) if sharded else statement)
+    replicated = _ENGINE.sub(r"\g<before>Replicated\g<engine>", on_shard(statement) if sharded else statement)
+    return _WINDOW.sub(
+        r"replicated_deduplication_window = \g<inserts>, "
+        f"replicated_deduplication_window_seconds = {_TOKEN_SECONDS}",
+        replicated,
+    )
 
 
 def on_shard(statement: str) -> str:
@@ -86,3 +94,18 @@ def stored(client: Client, statement: str) -> str:
     The databases that shards have their own part of repeat it on every shard.
     """
     return on_shard(statement) if is_sharded(client) else statement
+
+
+def quorum(client: Client) -> dict[str, Any]:
+    """Settings by which an insert into the stream's tables is done when most replicas of its shard have it.
+
+    None where a shard has one replica alone: ClickHouse's ``auto`` then waits for a second. A Replicated database is
+    a cluster of its own name.
+    """
+    database = stored(client, "raw.inbox").split(".")[0]
+    fewest = client.query(
+        "select min(replicas) from (select count() as replicas from system.clusters "
+        "where cluster = {name:String} group by shard_num)",
+        parameters={"name": database},
+    )
+    return {"insert_quorum": "auto"} if fewest.result_rows[0][0] > 1 else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retention_platform.errors import RetentionError
-from retention_platform.warehouse.cluster import LOCAL, for_cluster, over_shards, stored
+from retention_platform.warehouse.cluster import LOCAL, for_cluster, is_sharded, over_shards, stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -71,9 +71,12 @@ def migrate(
 
     With ``cluster`` every replica of it gets everything; with ``sharded`` each shard its part of the stream.
 
-    Raises RetentionError when a file was changed after it had been applied.
+    Raises RetentionError when a file was changed after it had been applied, or the warehouse that is there was made
+    with the other choice of ``sharded``.
     """
-    for database in ("raw", *(LOCAL.values() if sharded else ())):
+    _keep_choice(client, sharded)
+    # What tells of shards first, so that a run that died does not look like one without.
+    for database in (*(LOCAL.values() if sharded else ()), "raw"):
         client.command(for_cluster(f"create database if not exists {database}", cluster, sharded=sharded))
     client.command(for_cluster(_LEDGER, cluster, sharded=sharded))
     ledger = client.query("select name, checksum from raw.schema_migrations final").result_rows
@@ -98,6 +101,17 @@ def migrate(
         _distribute(client, cluster)
     _keep_ttl(client, raw_ttl_days)
     return applied
+
+
+def _keep_choice(client: Client, sharded: bool) -> None:
+    """Raise RetentionError where ``sharded`` is not what the warehouse was made with."""
+    there = is_sharded(client)
+    made = there or client.query("exists table raw.schema_migrations").result_rows[0][0]
+    if made and sharded != there:
+        raise RetentionError(
+            f"this warehouse was made {'with' if there else 'without'} shards: set CLICKHOUSE_SHARDED to "
+            f"{str(there).lower()}, it is chosen when a warehouse is made"
+        )
 
 
 def _distribute(client: Client, cluster: str) -> None:
