@@ -17,8 +17,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.httpclient import HttpClient
 
+from retention_platform.contract import EVENTS_TOPIC
 from retention_platform.embedded import clickhouse as embedded_clickhouse
-from retention_platform.errors import SettingsError
+from retention_platform.errors import ServiceError, SettingsError
 from retention_platform.ingest import erase as erasing
 from retention_platform.ingest.batch import encode_row, row_prefix
 from retention_platform.ingest.erase import Erased, erase
@@ -105,13 +106,18 @@ def test_what_deletes_is_the_same_on_every_replica_and_what_erasing_inserts_wait
 ) -> None:
     """As mutations of replicated tables are held to: no subquery, no function that tells two replicas two things."""
     sent = list[tuple[str, dict[str, Any]]]()
-    command = HttpClient.command
+    command, insert = HttpClient.command, HttpClient.insert
 
     def recording(self: HttpClient, cmd: str, *rest: Any, **named: Any) -> Any:
         sent.append((" ".join(cmd.split()).lower(), named.get("settings") or {}))
         return command(self, cmd, *rest, **named)
 
+    def inserting(self: HttpClient, table: str, *rest: Any, **named: Any) -> Any:
+        sent.append((f"insert into {table}", named.get("settings") or {}))
+        return insert(self, table, *rest, **named)
+
     monkeypatch.setattr(HttpClient, "command", recording)
+    monkeypatch.setattr(HttpClient, "insert", inserting)
     monkeypatch.setattr(erasing, "_IDS_A_DELETE", 3)
     sink, prefix = ClickHouseSink(empty_warehouse.settings), row_prefix("log", "playback_events")
     events = some_events(5, 40)
@@ -126,7 +132,7 @@ def test_what_deletes_is_the_same_on_every_replica_and_what_erasing_inserts_wait
     assert erase(client, [GONE]) == Erased(events=len(ids["ids"]), rejects=3)
     assert client.query(live, parameters=ids).result_rows == [(0,)]
 
-    mutations = {text for text, _ in sent if re.match(r"delete from|alter table \S+ delete", text)}
+    mutations = {text for text, _ in sent if re.match(r"delete from|alter table \S+ (delete|apply)", text)}
     assert {re.findall(r"(?:raw|live)\.\w+", text)[0] for text in mutations} == {
         *("raw.playback_events", "raw.videos", "raw.rejected_events", "live.events", "live.ticks")
     }
@@ -136,9 +142,73 @@ def test_what_deletes_is_the_same_on_every_replica_and_what_erasing_inserts_wait
     for text in mutations:
         assert "select" not in text
         assert not differing & set(re.findall(r"(\w+)\(", text)), text
-    inserts = [settings for text, settings in sent if text.startswith("insert into")]
-    assert len(inserts) == 4
-    assert all(settings["distributed_foreground_insert"] == 1 for settings in inserts)
+    # Who was erased every node holds whole.
+    inserts = {text: settings for text, settings in sent if re.match("insert into (?!raw.erased_viewers)", text)}
+    assert {text.split()[2] for text in inserts} == {
+        *("raw.erased_messages", "raw.deliveries", "live.ticks", "raw.put_aside")
+    }
+    assert all(settings["distributed_foreground_insert"] == 1 for settings in inserts.values())
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_before_erasing_decides_by_what_is_stored_every_replica_catches_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    """Replicated is nothing here, so the statements are told from the schema and kept from the engine."""
+    tables = ["live.events", "raw.playback_events", "raw.rejected_events"]
+    asked = list[str]()
+
+    class Cluster:
+        """One server, with the answers of a cluster about engines, nodes and where shards store their part."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def query(self, sql: str, **named: Any) -> Any:
+            if "engine like 'Replicated%'" in sql:
+                return SimpleNamespace(result_rows=[(place,) for place in sorted(named["parameters"]["places"])])
+            if "system.databases" in sql:
+                return SimpleNamespace(result_rows=[(int(sharded),)])
+            asked.append(" ".join(sql.split()).lower())
+            here = sql.replace("clusterAllReplicas('retention', system.processes)", "system.processes")
+            return client.query(here, **named)
+
+        def command(self, sql: str, **named: Any) -> Any:
+            asked.append(" ".join(sql.split()).lower())
+            if sql.startswith("system sync"):
+                assert "SYNC REPLICA" in formatted(client, sql)
+                return None
+            return client.command(sql.replace("_local.", "."), **named)
+
+    rows = [["log", EVENTS_TOPIC, 0, at, 0, "", json.dumps(event)] for at, event in enumerate(some_events(6, 10))]
+    columns = ["log_id", "topic", "partition", "offset", "message_time", "key", "payload"]
+    client.insert("raw.inbox", rows, column_names=columns)
+    assert erase(Cluster(), [GONE], cluster="retention").events  # type: ignore[arg-type]
+    syncs = [
+        f"system sync replica on cluster `retention` {on_shard(table) if sharded else table} lightweight"
+        for table in tables
+    ]
+    first = next(at for at, text in enumerate(asked) if "from raw.playback_events" in text)
+    assert asked[first - 3 : first] == syncs
+    made_anew = next(at for at, text in enumerate(asked) if text.startswith("insert into live.ticks"))
+    assert [text for text in asked[:made_anew] if "sync replica" in text] == 2 * syncs
+    deleted = next(at for at, text in enumerate(asked) if re.match(r"alter table live\S*\.ticks delete", text))
+    assert deleted < asked.index(syncs[0], first) < made_anew
+
+
+def test_a_replica_that_does_not_catch_up_keeps_anything_from_being_erased(client: Client) -> None:
+    class Lagging:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def command(self, sql: str, **named: Any) -> Any:
+            assert sql.startswith("system sync replica"), "nothing before it"
+            raise DatabaseError("Code: 159. DB::Exception: Timeout exceeded")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(erasing, "replicated", lambda _, tables: list(tables))
+        with pytest.raises(ServiceError, match=r"not every replica of raw.playback_events .*159.*erase again"):
+            erase(Lagging(), [GONE])  # type: ignore[arg-type]
 
 
 def test_inserts_wait_for_most_replicas_where_every_shard_has_several(tmp_path: Path) -> None:

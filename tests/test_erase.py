@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
@@ -19,7 +20,7 @@ from retention_platform.ingest.batch import encode_row, row_prefix
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.erase import Erased, erase, viewer_hash
 from retention_platform.ingest.rejects import Filter, Replay, export, find, read_export, replay
-from retention_platform.ingest.sink import ClickHouseSink
+from retention_platform.ingest.sink import ClickHouseSink, Refused
 from retention_platform.settings import load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -232,6 +233,115 @@ def test_an_erased_viewers_message_that_cannot_be_stored_is_not_put_aside_either
         assert places("rejected_events", log_id) == set(range(len(messages))) - theirs
         assert places("erased_messages", log_id) == theirs
     client.close()
+
+
+def put_aside_behind_raw(chain: Chain, events: list[dict[str, Any]], bad: set[int]) -> None:
+    """Store events but for ``bad`` ones: a view behind raw breaks on them, and they are put aside as ingest does."""
+    ids = ", ".join(f"'{events[at]['event_id']}'" for at in bad)
+    chain.client.command("create table live.seen (n UInt8) engine = Null")
+    chain.client.command(
+        "create materialized view live.broken to live.seen as "
+        f"select throwIf(event_id in ({ids}), 'no such luck') as n from raw.playback_events"
+    )
+    sink, prefix = ClickHouseSink(chain.settings), row_prefix("log", EVENTS_TOPIC)
+    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(event).encode()) for at, event in enumerate(events)]
+    with pytest.raises(Refused, match="no such luck"):
+        sink.insert(b"".join(rows), "token")
+    poison = sink.poison(rows)
+    assert {at for at, _ in poison} == bad
+    sink.reject([rows[at] for at, _ in poison], [why for _, why in poison], "token")
+    sink.insert(b"".join(row for at, row in enumerate(rows) if at not in bad), "token")
+    chain.client.command("drop view live.broken sync")
+
+
+def test_of_an_erased_viewers_message_that_was_put_aside_the_live_tables_keep_nothing(chain: Chain) -> None:
+    """What had passed a view before another broke: also where nothing else of the viewer was stored."""
+    events = some_events(6, 80)
+    only, both = "viewer-all-put-aside", GONE
+    for event in events:
+        if event["session_id"] == "session-7":
+            event["viewer_id"] = only
+    mine = {at for at, event in enumerate(events) if event["viewer_id"] == only}
+    bad = mine | {at for at, event in enumerate(events) if event["viewer_id"] == both and at % 2}
+    stays = [event for event in events if event["viewer_id"] not in (only, both)]
+    assert mine and bad - mine and len(bad) < len(events) - len(stays)
+
+    def live() -> dict[str, Any]:
+        found = {name: chain.ask(sql) for name, sql in LIVE.items()}
+        return found | {"live.events": chain.ask("select toString(event_id) from live.events final order by all")}
+
+    chain.send_events(stays)
+    without = live()
+    assert without["live.concurrency"] and len(without["live.events"]) == len(stays)
+
+    for database in DATABASES:
+        chain.client.command(f"drop database if exists {database} sync")
+    migrate(chain.client)
+    put_aside_behind_raw(chain, events, bad)
+    assert {row[0] for row in live()["live.events"]} >= {events[at]["event_id"] for at in bad}, "the test reaches none"
+    assert live()["live.concurrency"] != without["live.concurrency"]
+
+    def in_files(viewer: str) -> int:
+        """Rows, those included that a mark alone hides."""
+        hidden = "select count() from raw.playback_events where viewer_id = {viewer:String}"
+        found = chain.client.query(hidden, parameters={"viewer": viewer}, settings={"apply_deleted_mask": 0})
+        return int(found.result_rows[0][0])
+
+    assert in_files(only) == len(mine), "the test hides none"
+    assert erase(chain.client, [only]) == Erased(events=0, rejects=len(mine))
+    assert in_files(only) == 0
+    erase(chain.client, [both])
+    assert in_files(both) == 0
+    now = live()
+    for name, rows in without.items():
+        assert now[name] == rows, name
+
+
+def test_an_erasure_that_died_is_done_by_the_next(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever statement was its last, what the next leaves is that of a warehouse that never saw the viewer."""
+    events = some_events(7, 80)
+
+    def everything() -> dict[str, Any]:
+        found: dict[str, Any] = {name: chain.ask(sql) for name, sql in LIVE.items()}
+        found["deliveries"] = chain.ask(DELIVERED)
+        found["events"] = chain.ask("select toString(event_id) from raw.playback_events final order by all")
+        return found | {"rejects": chain.ask("select offset from raw.rejected_events final order by all")}
+
+    class Dying(Exception):
+        pass
+
+    def die_after(statements: int) -> bool:
+        """Whether there were more of them to come."""
+        command, left = chain.client.command, itertools.count()
+
+        def dying(*args: Any, **named: Any) -> Any:
+            if next(left) == statements:
+                raise Dying
+            return command(*args, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(chain.client, "command", dying)
+            try:
+                erase(chain.client, [GONE])
+            except Dying:
+                return True
+        return False
+
+    chain.send_events([event for event in events if event["viewer_id"] != GONE])
+    without, died = everything(), 0
+    while True:
+        for database in DATABASES:
+            chain.client.command(f"drop database if exists {database} sync")
+        migrate(chain.client)
+        chain.send_events(events + wrong_messages(GONE))
+        if not die_after(died):
+            break
+        erase(chain.client, [GONE])
+        now = everything()
+        for name, rows in without.items():
+            assert now[name] == rows, f"{name}, died after {died} statements"
+        died += 1
+    assert died > 5
 
 
 def test_an_erased_viewers_id_is_in_no_others_reason(empty_warehouse: Warehouse) -> None:

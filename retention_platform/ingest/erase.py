@@ -1,7 +1,8 @@
 """`retention erase`: takes viewers out of what is stored, so that no repetition of the stream brings them back.
 
 Order matters. First the viewer's hash is noted where the stream's views look (``raw.erased_viewers``); then inserts
-that began before it are waited for; then what is stored is deleted for good, by mutations, which rewrite the files. The
+that began before it are waited for; then what is stored is deleted for good, by mutations, which rewrite the files.
+Their events and rejected messages, which all else is told from, go last: an erasure that died is done by the next. The
 id itself never reaches ClickHouse, nor its logs: statements carry the hash.
 
 The marts and dbt's intermediate tables are not touched here: they are built anew from raw, whole, by who calls this.
@@ -19,7 +20,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from retention_platform.errors import ServiceError
 from retention_platform.warehouse.client import first_line
-from retention_platform.warehouse.cluster import quorum, stored
+from retention_platform.warehouse.cluster import quorum, replicated, stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -28,14 +29,27 @@ if TYPE_CHECKING:
 INSERT_SECONDS = 120.0
 
 _IS_THEIRS = "lower(hex(SHA256(viewer_id))) in {hashes:Array(String)}"
+_EVENTS = f"from raw.playback_events where {_IS_THEIRS}"
 #: As raw.reject_events judges it.
-_NAMES_THEM = r"""hasAny(
+_REJECTS = r"""from raw.rejected_events where topic = 'playback_events' and hasAny(
     arrayMap(word -> lower(hex(SHA256(word))), arrayConcat(
         [JSONExtractString(payload, 'viewer_id')],
         extractAll(payload, '"([^"\\\\]*)"'),
         extractAll(payload, '[\\w.@+:-]{6,}')
     )),
     {hashes:Array(String)}
+)"""
+#: What the live tables may have of them. A message that was put aside is in raw.playback_events no more, but had passed
+#: some of the views behind it; what it was, its payload tells, read as raw.judge_events does.
+_PASSED = f"""
+select video_id, session_id, event_id {_EVENTS}
+union all
+select ifNull(e.video_id, ''), ifNull(e.session_id, ''), toUUIDOrZero(ifNull(e.event_id, ''))
+from (
+    select JSONExtract(
+        payload, 'Tuple(video_id Nullable(String), session_id Nullable(String), event_id Nullable(String))'
+    ) as e
+    {_REJECTS}
 )"""
 _NOW = {"mutations_sync": 2}
 #: On shards: an insert is done when every shard has its part.
@@ -65,8 +79,9 @@ def erase(client: Client, stored_ids: Sequence[str], *, cluster: str = "") -> Er
 
     Raises ServiceError when one is not, or inserts from before do not end; doing it again then goes on.
     """
-    asked: dict[str, Any] = {"hashes": sorted({viewer_hash(one) for one in stored_ids})}
-    noted, everywhere = [[one] for one in asked["hashes"]], _on_every_node(client, cluster)
+    hashes = sorted({viewer_hash(one) for one in stored_ids})
+    asked: dict[str, Any] = {"hashes": hashes}
+    noted, everywhere = [[one] for one in hashes], _on_every_node(client, cluster)
     try:
         client.insert("raw.erased_viewers", noted, column_names=["viewer_hash"], settings=everywhere)
     except DatabaseError as error:
@@ -76,53 +91,53 @@ def erase(client: Client, stored_ids: Sequence[str], *, cluster: str = "") -> Er
             f"not every node of {cluster} took note ({first_line(error)}): "
             "nothing is deleted yet, erase again when all are up"
         ) from error
-    _wait_for_inserts(client, cluster)
+    _settle(client, cluster)
 
-    events = _count(client, f"raw.playback_events where {_IS_THEIRS}", asked)
-    rejects = _count(client, f"raw.rejected_events where topic = 'playback_events' and {_NAMES_THEM}", asked)
-    if events:
-        _erase_events(client, asked, cluster)
-    if rejects:
-        places = "select log_id, topic, partition, offset from raw.rejected_events"
-        _insert(
-            client,
-            "raw.erased_messages (log_id, topic, partition, offset) "
-            f"{places} where topic = 'playback_events' and {_NAMES_THEM}",
-            asked,
-        )
-        _delete(client, f"raw.rejected_events delete where topic = 'playback_events' and {_NAMES_THEM}", asked)
-    return Erased(events, rejects)
+    found = Erased(_count(client, _EVENTS, asked), _count(client, _REJECTS, asked))
+    if found.events or found.rejects:
+        for theirs in (_EVENTS, _REJECTS):
+            places = "raw.erased_messages (log_id, topic, partition, offset) select log_id, topic, partition, offset"
+            _insert(client, f"{places} {theirs}", asked)
+        _erase_live(client, asked, cluster)
+        for one in hashes:
+            _take_from_deliveries(client, one)
+    if found.events:
+        _delete(client, _EVENTS, asked)
+    if found.rejects:
+        # What is put aside is taken out of raw.playback_events by a mark alone, and is in its files until they merge.
+        _change(client, "raw.playback_events apply deleted mask")
+        _delete(client, _REJECTS, asked)
+    return found
 
 
-def _erase_events(client: Client, asked: dict[str, Any], cluster: str) -> None:
-    """Events, and what the stream's other views made of them; raw.playback_events last, since all is told from it."""
-    theirs = f"from raw.playback_events where {_IS_THEIRS}"
-    videos = [row[0] for row in client.query(f"select distinct video_id {theirs}", parameters=asked).result_rows]
-    _insert(
-        client,
-        f"raw.erased_messages (log_id, topic, partition, offset) select log_id, topic, partition, offset {theirs}",
-        asked,
-    )
-    # No mutation of a replicated table may look elsewhere, so the ids are read before.
-    live = f"select distinct event_id from live.events where event_id global in (select event_id {theirs})"
+def _erase_live(client: Client, asked: dict[str, Any], cluster: str) -> None:
+    """What the stream's other views made of their messages."""
+    # No mutation of a replicated table may look elsewhere, so what goes is read before.
+    live = f"select distinct event_id from live.events where (video_id, session_id, event_id) global in ({_PASSED})"
     ids = [row[0] for row in client.query(live, parameters=asked).result_rows]
     for first in range(0, len(ids), _IDS_A_DELETE):
         some = {"ids": ids[first : first + _IDS_A_DELETE]}
-        _delete(client, "live.events delete where event_id in {ids:Array(UUID)}", some)
-    # Signed, since what is taken away is added like the rest: the sums are of numbers modulo 2 to the 64.
-    _insert(
-        client,
-        "raw.deliveries select video_id, toDate(event_time), toUInt64(-toInt64(count())), "
-        f"toUInt64(-toInt64(countIf(ingested_at > event_time + toIntervalHour(1)))) {theirs} group by 1, 2",
-        asked,
-    )
-    _delete(client, f"raw.playback_events delete where {_IS_THEIRS}", asked)
+        _delete(client, "from live.events where event_id in {ids:Array(UUID)}", some)
     # Sets of sessions cannot be taken apart: they are made anew from the events that remain.
-    of_them = {"videos": videos}
-    _delete(client, "live.ticks delete where video_id in {videos:Array(String)}", of_them)
+    found = client.query(f"select distinct video_id from ({_PASSED})", parameters=asked)
+    of_them = {"videos": [row[0] for row in found.result_rows]}
+    _delete(client, "from live.ticks where video_id in {videos:Array(String)}", of_them)
     # An insert that runs now may have had its sets deleted and its events not seen yet.
-    _wait_for_inserts(client, cluster)
-    _insert(client, _TICKS, of_them)
+    _settle(client, cluster)
+    _insert(client, _TICKS, {**asked, **of_them})
+
+
+def _take_from_deliveries(client: Client, viewer: str) -> None:
+    """Their events' part of raw.deliveries, once, however often it is asked for."""
+    # What is taken away is added like the rest: the sums are of numbers modulo 2 to the 64.
+    counted = client.query(
+        "select video_id, toDate(event_time), toUInt64(-toInt64(count())), "
+        f"toUInt64(-toInt64(countIf(ingested_at > event_time + toIntervalHour(1)))) {_EVENTS} group by 1, 2",
+        parameters={"hashes": [viewer]},
+    ).result_rows
+    if counted:
+        settings = {**_EVERY_SHARD, **quorum(client), "insert_deduplication_token": f"erased/{viewer}"}
+        client.insert("raw.deliveries", counted, column_names="*", settings=settings)
 
 
 #: As live.judge and live.store_ticks make them.
@@ -144,6 +159,7 @@ from
         toInt64(round((least(to_ms, limit_ms) - from_ms) * 1000 / playback_rate)) as wall_us
     from raw.playback_events
     where video_id in {videos:Array(String)}
+        and lower(hex(SHA256(viewer_id))) not in {hashes:Array(String)}
         and event_time between now64(3) - interval 3 hour and now64(3) + interval 10 minute
         and from_ms >= 0 and from_ms < to_ms and from_ms < limit_ms and to_ms <= limit_ms + 1000
         and to_ms - from_ms <= 3600000 * playback_rate
@@ -153,8 +169,8 @@ group by at, video_id
 """
 
 
-def _count(client: Client, what: str, asked: dict[str, Any]) -> int:
-    return int(client.query(f"select count() from {what}", parameters=asked).result_rows[0][0])
+def _count(client: Client, which: str, asked: dict[str, Any]) -> int:
+    return int(client.query(f"select count() {which}", parameters=asked).result_rows[0][0])
 
 
 def _insert(client: Client, what: str, asked: dict[str, Any]) -> None:
@@ -162,17 +178,41 @@ def _insert(client: Client, what: str, asked: dict[str, Any]) -> None:
     client.command(f"insert into {what}", parameters=asked, settings={**_EVERY_SHARD, **quorum(client)})
 
 
-def _delete(client: Client, what: str, asked: dict[str, Any]) -> None:
-    """Delete for good; returns when it is done."""
-    client.command(stored(client, f"alter table {what}"), parameters=asked, settings=_NOW)
+def _delete(client: Client, which: str, asked: dict[str, Any]) -> None:
+    """Delete for good ``from TABLE where CONDITION``; returns when it is done."""
+    table, condition = which.removeprefix("from ").split(" where ", 1)
+    _change(client, f"{table} delete where {condition}", asked)
+
+
+def _change(client: Client, how: str, asked: dict[str, Any] | None = None) -> None:
+    """Rewrite stored rows; returns when it is done on every replica."""
+    client.command(stored(client, f"alter table {how}"), parameters=asked, settings=_NOW)
 
 
 def _on_every_node(client: Client, cluster: str) -> dict[str, Any]:
     """Settings by which an insert is done when every node of the cluster has it."""
     if not cluster:
         return {}
-    nodes = _count(client, "system.clusters where cluster = {cluster:String}", {"cluster": cluster})
+    nodes = _count(client, "from system.clusters where cluster = {cluster:String}", {"cluster": cluster})
     return {"insert_quorum": nodes, "insert_quorum_timeout": 60_000} if nodes > 1 else {}
+
+
+def _settle(client: Client, cluster: str) -> None:
+    """Return when what was noted or deleted before is what every later insert and read goes by."""
+    _wait_for_inserts(client, cluster)
+    _catch_up(client, cluster)
+
+
+def _catch_up(client: Client, cluster: str) -> None:
+    """Have every replica fetch what others stored: one that lags would tell of fewer rows than there are."""
+    everywhere = f"on cluster `{cluster}`" if cluster else ""
+    for table in replicated(client, ("raw.playback_events", "raw.rejected_events", "live.events")):
+        try:
+            client.command(f"system sync replica {everywhere} {table} lightweight")
+        except DatabaseError as error:
+            raise ServiceError(
+                f"not every replica of {table} caught up ({first_line(error)}): erase again when all are up"
+            ) from error
 
 
 def _wait_for_inserts(client: Client, cluster: str) -> None:

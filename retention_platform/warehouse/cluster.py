@@ -13,6 +13,7 @@ first time: each shard drops the part that it has.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ def stored(client: Client, statement: str) -> str:
     The databases that shards have their own part of repeat it on every shard.
     """
     return on_shard(statement) if is_sharded(client) else statement
+
+
+def replicated(client: Client, tables: Sequence[str]) -> list[str]:
+    """Which of the tables have replicas, by the names under which each shard stores its part."""
+    found = client.query(
+        "select database || '.' || name as place from system.tables "
+        "where place in {places:Array(String)} and engine like 'Replicated%' order by place",
+        parameters={"places": [stored(client, table) for table in tables]},
+    )
+    return [str(place) for (place,) in found.result_rows]
 
 
 def quorum(client: Client) -> dict[str, Any]:
