@@ -20,7 +20,7 @@ from retention_platform.ingest.batch import encode_row, row_prefix
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.erase import Erased, erase, viewer_hash
 from retention_platform.ingest.rejects import Filter, Replay, export, find, read_export, replay
-from retention_platform.ingest.sink import ClickHouseSink, Refused
+from retention_platform.ingest.sink import ClickHouseSink
 from retention_platform.settings import load_settings
 from retention_platform.warehouse.client import connect
 from retention_platform.warehouse.migrate import migrate
@@ -235,23 +235,15 @@ def test_an_erased_viewers_message_that_cannot_be_stored_is_not_put_aside_either
     client.close()
 
 
-def put_aside_behind_raw(chain: Chain, events: list[dict[str, Any]], bad: set[int]) -> None:
-    """Store events but for ``bad`` ones: a view behind raw breaks on them, and they are put aside as ingest does."""
-    ids = ", ".join(f"'{events[at]['event_id']}'" for at in bad)
-    chain.client.command("create table live.seen (n UInt8) engine = Null")
-    chain.client.command(
-        "create materialized view live.broken to live.seen as "
-        f"select throwIf(event_id in ({ids}), 'no such luck') as n from raw.playback_events"
-    )
+def store_and_put_aside(chain: Chain, events: list[dict[str, Any]], bad: set[int]) -> None:
+    """Store events but for ``bad`` ones, which ingest puts aside after they passed every other view.
+
+    In what order the engine runs views, and so what has passed when one breaks, is its own affair.
+    """
     sink, prefix = ClickHouseSink(chain.settings), row_prefix("log", EVENTS_TOPIC)
     rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(event).encode()) for at, event in enumerate(events)]
-    with pytest.raises(Refused, match="no such luck"):
-        sink.insert(b"".join(rows), "token")
-    poison = sink.poison(rows)
-    assert {at for at, _ in poison} == bad
-    sink.reject([rows[at] for at, _ in poison], [why for _, why in poison], "token")
-    sink.insert(b"".join(row for at, row in enumerate(rows) if at not in bad), "token")
-    chain.client.command("drop view live.broken sync")
+    sink.insert(b"".join(rows), "token")
+    sink.reject([rows[at] for at in sorted(bad)], ["no such luck"] * len(bad), "token")
 
 
 def test_of_an_erased_viewers_message_that_was_put_aside_the_live_tables_keep_nothing(chain: Chain) -> None:
@@ -277,7 +269,7 @@ def test_of_an_erased_viewers_message_that_was_put_aside_the_live_tables_keep_no
     for database in DATABASES:
         chain.client.command(f"drop database if exists {database} sync")
     migrate(chain.client)
-    put_aside_behind_raw(chain, events, bad)
+    store_and_put_aside(chain, events, bad)
     assert {row[0] for row in live()["live.events"]} >= {events[at]["event_id"] for at in bad}, "the test reaches none"
     assert live()["live.concurrency"] != without["live.concurrency"]
 
