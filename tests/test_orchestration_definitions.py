@@ -16,6 +16,10 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.op_concurrency_limits_counter import GlobalOpConcurrencyLimitsCounter
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.storage.dagster_run import RunOpConcurrency
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from retention_platform.definitions import defs
@@ -107,6 +111,30 @@ def test_the_instance_lets_one_run_at_a_time_use_a_pool(instance: dg.DagsterInst
     assert concurrency.pool_config.pool_granularity.value == "run"
     assert not instance.telemetry_enabled
     assert instance.run_monitoring_enabled
+
+
+def test_in_a_new_storage_too_the_second_run_in_the_queue_waits_for_its_pool(instance: dg.DagsterInstance) -> None:
+    """Judged as Dagster's daemon does when it first looks at the queue, with both runs in it."""
+    pooled = RunOpConcurrency(root_key_counts={DBT_POOL: 1}, has_unconstrained_root_nodes=False, all_pools={DBT_POOL})
+    where = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin("127.0.0.1", port=1), "__repository__")
+    for job in ("marts", "reconcile"):
+        origin = RemoteJobOrigin(where, job)
+        run = instance.add_run(dg.DagsterRun(job_name=job, run_op_concurrency=pooled, remote_job_origin=origin))
+        instance.run_coordinator.submit_run(SubmitRunContext(run, None))  # type: ignore[arg-type]
+    queued = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    limits = GlobalOpConcurrencyLimitsCounter(
+        instance,
+        queued,
+        in_progress_run_records=[],
+        concurrency_keys=instance.event_log_storage.get_concurrency_keys(),
+        pool_limits=instance.event_log_storage.get_pool_limits(),
+        pool_granularity=instance.get_concurrency_config().pool_config.pool_granularity,
+    )
+    waits = []
+    for run in queued:
+        waits.append(limits.is_blocked(run))
+        limits.update_counters_with_launched_item(run)
+    assert waits == [False, True]
 
 
 def test_the_workspace_names_our_definitions() -> None:
