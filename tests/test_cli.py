@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,32 @@ def test_help_names_every_command_and_what_to_do_first(empty_warehouse: Warehous
     ):
         assert f" {command} " in told
     assert "retention up" in told
+
+
+def test_status_tells_of_parts_that_are_elsewhere_without_what_the_deployed_image_leaves_out(
+    empty_warehouse: Warehouse, broker: str
+) -> None:
+    """Neither engine nor process manager is there (Dockerfile); they cannot be imported here either."""
+    settings = empty_warehouse.settings
+    lacking = "import sys; sys.modules.update(chdb=None, supervisor=None)"
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{lacking}; from retention_platform.cli import app; app()", "status", "--json"],
+        env={
+            **os.environ,
+            "RETENTION_HOME": str(settings.retention_home / "elsewhere"),
+            "CLICKHOUSE_PORT": str(settings.clickhouse_port),
+            "KAFKA_BOOTSTRAP_SERVERS": broker,
+            **dict.fromkeys(("DAGSTER_PORT", "API_PORT", "DOCS_PORT", "DASHBOARD_PORT"), "1"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 1, answer.stderr
+    told = {part["name"]: part["up"] for part in json.loads(answer.stdout)}
+    assert told["clickhouse"] and told["broker"] and not told["dagster"] and not told["api"]
+    assert "producer" not in told, "of whom nobody can tell"
 
 
 @pytest.mark.parametrize(

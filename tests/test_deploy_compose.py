@@ -112,6 +112,18 @@ def test_what_a_service_is_told_is_a_setting_that_our_code_knows() -> None:
         assert read_by_dagster() <= services()[name]["environment"].keys() | set_by_image, name
 
 
+def test_commands_that_are_run_by_hand_find_every_service_where_it_listens() -> None:
+    """By hand is: with the variables of `migrate`."""
+    told = services()["migrate"]["environment"]
+    for kind, name in (("API", "api"), ("DASHBOARD", "dashboard"), ("DOCS", "docs"), ("INGEST_METRICS", "ingest")):
+        assert told[f"{kind}_HOST"] == name
+        assert told[f"{kind}_PORT"] == services()[name]["environment"][f"{kind}_PORT"]
+    assert told["DAGSTER_HOST"] == "dagster-webserver"
+    listens = services()["dagster-webserver"]["command"]
+    assert f"--port={told['DAGSTER_PORT']}" in listens and f"--path-prefix={told['DAGSTER_PATH_PREFIX']}" in listens
+    assert told["KAFKA_GROUP"] == services()["ingest"]["environment"]["KAFKA_GROUP"]
+
+
 def test_the_issues_services_are_all_there() -> None:
     assert services().keys() == {
         *("redpanda", "redpanda-console", "clickhouse", "clickhouse-ui", "postgres", "migrate", "ingest", "producer"),

@@ -214,7 +214,7 @@ class Deployed:
 
     def told(self, name: str, *command: str) -> str:
         """What a command run by hand in the service says; raises AssertionError when it fails."""
-        where = {"DAGSTER_PORT": self.ports["3000"]}
+        where = {"DAGSTER_HOST": "127.0.0.1", "DAGSTER_PORT": self.ports["3000"]}
         done = subprocess.run(
             self._command(list(command)),
             env={**self._environment(name), **where},
@@ -242,7 +242,7 @@ def test_a_run_materializes_the_marts_and_its_history_is_in_postgres(
         eventually("the webserver", lambda: dagster.listens("3000") and dagster.is_healthy("dagster-webserver"), web)
 
         # As soon as it can be, which is while the sensor starts the first run by itself.
-        assert "fresh" in dagster.told("dagster-webserver", "retention", "refresh")
+        assert "fresh" in dagster.told("migrate", "retention", "refresh")
 
         assert daemon.poll() is None
         assert dagster.is_healthy("dagster-code") and dagster.is_healthy("dagster-daemon")

@@ -35,7 +35,8 @@ def gather(settings: Settings) -> list[Part]:
         _ask("broker", lambda: _broker(settings)),
         _ask("clickhouse", lambda: _clickhouse(settings)),
         _ask("ingest", lambda: _ingest(settings, processes)),
-        _ask("producer", lambda: _process("producer", processes)),
+        # Where no process manager is, nobody can tell: it listens nowhere.
+        *([_ask("producer", lambda: _process("producer", processes))] if processes else []),
         _ask("dagster", lambda: _dagster(settings)),
         _ask("api", lambda: _api(settings)),
         _ask("docs", lambda: _docs(settings)),

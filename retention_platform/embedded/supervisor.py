@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
-from supervisor.xmlrpc import SupervisorTransport
-
 from retention_platform.embedded.stack import Home, Program
 from retention_platform.errors import RetentionError
 
@@ -67,6 +65,11 @@ class Supervisor:
     @property
     def _rpc(self) -> Any:
         """Supervisord's interface over a connection of its own: one that failed once stays broken."""
+        if not self._home.socket.exists():
+            raise FileNotFoundError(self._home.socket)
+        # Not in the deployed image, whose processes are another's to keep: there is no socket either.
+        from supervisor.xmlrpc import SupervisorTransport
+
         transport = SupervisorTransport(None, None, f"unix://{self._home.socket}")
         return ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
