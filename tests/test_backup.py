@@ -81,3 +81,14 @@ def test_what_the_runbook_backs_up_and_restores_is_identical(tmp_path: Path) -> 
     count = "select count() from raw.playback_events"
     counted = run(tmp_path / "two", configuration, [count, more, count])
     assert int(counted[2]) == int(counted[0]) + 1
+
+    # The topic is read again on top of it: what a reader finds is what was there, and nothing twice.
+    read = [
+        "select event_id, session_id, event_time, position_ms from raw.playback_events final order by all",
+        "select distinct video_id, title, updated_at from raw.videos final order by all",
+        "select topic, partition, offset, payload from raw.rejected_events final order by all",
+    ]
+    came = "select sum(messages) from raw.deliveries"
+    told = run(tmp_path / "two", configuration, [came, *read, f"insert into raw.inbox values {rows}", came, *read])
+    assert told[-len(read) :] == told[1 : 1 + len(read)] and all(told[1 : 1 + len(read)])
+    assert int(told[-len(read) - 1]) == int(told[0]) + 500
