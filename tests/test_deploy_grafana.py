@@ -89,7 +89,7 @@ def test_prometheus_asks_services_where_they_listen() -> None:
     for name, variable in (("retention-ingest", "INGEST_METRICS_PORT"), ("retention-api", "API_PORT")):
         for place in jobs[name]["dns_sd_configs"]:
             for service in place["names"]:
-                assert services()[service]["environment"][variable] == place["port"]
+                assert services()[service]["environment"][variable] == str(place["port"])
     (target,) = jobs["redpanda"]["static_configs"][0]["targets"]
     name, port = target.split(":")
     assert port in services()[name]["expose"]
