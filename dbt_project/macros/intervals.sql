@@ -1,10 +1,13 @@
 {#- The union of half-open ranges without window functions, in steps a query names as columns.
     ranges: start and stop of each item i in whole units, rounded up: the instants of the grid it covers; without
     those that cover none.
-    range_edges: every start as +1 and stop as -1, sorted so that ranges that touch become one.
+    range_edges: every start and stop as one number, twice its place and one more for a stop, sorted: many times as
+    fast as pairs are. Ranges that touch become one, since a start is less than a stop at its place.
+    edge_places, edge_depths: the place of each edge, and how many ranges are open after it.
     runs_of_edges: the ranges between which the running sum is zero.
     net_of_edges: what the edges at one place sum to, without the places where that is nothing: however many ranges
-    follow on each other, only where the first starts and the last stops is left. -#}
+    follow on each other, only where the first starts and the last stops is left.
+    net_of_places: the same of other edges, by their places, sorted, and the running sums of what they weigh. -#}
 {% macro range_type() -%} 'Array(Tuple(start Int64, stop Int64))' {%- endmacro %}
 
 {% macro ranges(items, start, stop, unit) -%}
@@ -19,48 +22,44 @@
 
 {% macro range_edges(ranges) -%}
     arraySort(
-        e -> (e.at, - e.weight),
-        cast(
-            arrayConcat(
-                arrayMap(r -> (r.start, 1), {{ ranges }}), arrayMap(r -> (r.stop, -1), {{ ranges }})
-            ),
-            'Array(Tuple(at Int64, weight Int8))'
+        arrayConcat(
+            arrayMap(r -> r.start * 2, {{ ranges }}), arrayMap(r -> r.stop * 2 + 1, {{ ranges }})
         )
     )
+{%- endmacro %}
+
+{% macro edge_places(edges) -%} arrayMap(e -> bitShiftRight(e, 1), {{ edges }}) {%- endmacro %}
+
+{% macro edge_depths(edges) -%}
+    arrayCumSum(e -> 1 - 2 * bitAnd(e, 1), {{ edges }})
 {%- endmacro %}
 
 {% macro runs_of_edges(edges) -%}
     cast(
         arrayZip(
-            arrayFilter(
-                (at, weight, depth) -> weight = 1 and depth = 1,
-                {{ edges }}.at,
-                {{ edges }}.weight,
-                arrayCumSum({{ edges }}.weight)
-            ),
-            arrayFilter(
-                (at, weight, depth) -> weight = -1 and depth = 0,
-                {{ edges }}.at,
-                {{ edges }}.weight,
-                arrayCumSum({{ edges }}.weight)
-            )
+            {{ edge_places(_edges_at(edges, "depth = 1 and bitAnd(e, 1) = 0")) }},
+            {{ edge_places(_edges_at(edges, "depth = 0")) }}
         ),
         {{ range_type() }}
     )
 {%- endmacro %}
 
+{% macro _edges_at(edges, condition) -%}
+    arrayFilter((e, depth) -> {{ condition }}, {{ edges }}, {{ edge_depths(edges) }})
+{%- endmacro %}
+
 {% macro net_of_edges(edges) -%}
+    {{ net_of_places(edge_places(edges), edge_depths(edges)) }}
+{%- endmacro %}
+
+{% macro net_of_places(places, sums) -%}
     arrayFilter(
         e -> e.weight != 0,
         cast(
             arrayZip(
-                {{ _last_of_place(edges ~ ".at", edges) }},
+                {{ _last_of_place(places, places) }},
                 arrayPopFront(
-                    arrayDifference(
-                        arrayPushFront(
-                            {{ _last_of_place("arrayCumSum(" ~ edges ~ ".weight)", edges) }}, 0
-                        )
-                    )
+                    arrayDifference(arrayPushFront({{ _last_of_place(sums, places) }}, 0))
                 )
             ),
             {{ edge_type() }}
@@ -71,12 +70,12 @@
 {% macro edge_type() -%} 'Array(Tuple(at Int64, weight Int32))' {%- endmacro %}
 
 {#- The values at the last edge of each place, of edges sorted by place. -#}
-{% macro _last_of_place(values, edges) -%}
+{% macro _last_of_place(values, places) -%}
     arrayFilter(
-        (value, at, next) -> at != next,
+        (value, place, next) -> place != next,
         {{ values }},
-        {{ edges }}.at,
-        arrayShiftLeft({{ edges }}.at, 1, -1)
+        {{ places }},
+        arrayShiftLeft({{ places }}, 1, -1)
     )
 {%- endmacro %}
 

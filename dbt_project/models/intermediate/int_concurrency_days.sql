@@ -36,7 +36,7 @@ with
             video_id,
             clock_day,
             arraySort(e -> e.at, groupArrayArray(parts.edges)) as sorted_edges,
-            {{ net_of_edges("sorted_edges") }} as edges
+            {{ net_of_places("sorted_edges.at", "arrayCumSum(sorted_edges.weight)") }} as edges
         from parts
         group by video_id, clock_day
     ),
