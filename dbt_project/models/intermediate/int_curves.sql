@@ -5,65 +5,18 @@
         engine="MergeTree",
         order_by="video_id",
         settings={"index_granularity": 1},
-        query_settings={
-            "max_joined_block_size_rows": 1024,
-            "enable_materialized_cte": 1,
-        },
+        query_settings={"max_joined_block_size_rows": 1024},
     )
 }}
-
-{% set trailing = var("relative_trailing_s") %}
-{% set no_place = 4294967295 %}
 
 with
     totals as (select * from {{ current(ref("int_retention_totals")) }} where views > 0),
 
-    counts as materialized({{ curve_counts("totals", ["video_id", "duration_ms"]) }}),
+    counts as ({{ curve_counts("totals", ["video_id"]) }}),
 
-    -- Trailing survival. Where nobody watched before, there is nothing to survive: not a number.
-    curves as (
-        select
-            video_id,
-            duration_ms,
-            length(watching_views) as seconds,
-            arrayConcat(
-                arrayWithConstant(least({{ trailing }}, seconds), watching_views[1]),
-                arraySlice(watching_views, 1, greatest(seconds - {{ trailing }}, 0))
-            ) as watching_before,
-            arrayMap(
-                (now, before) -> if(before > 0, now / before, nan), watching_views, watching_before
-            ) as survival
-        from counts
-    ),
-
-    -- Its place among all videos' at that second says as much when two are compared, in a small
-    -- number. The greatest stands for none, and is neither below nor equal to a place.
-    placed as (
-        select
-            video_id,
-            duration_ms,
-            second,
-            if(
-                isNaN(figure),
-                {{ no_place }},
-                toUInt32(dense_rank() over (partition by second order by figure asc nulls last))
-            ) as place
-        from curves
-        array join survival as figure, range(toUInt32(seconds)) as second
-    ),
-
-    -- In the order of seconds: numbers with the second above the place are sorted at once.
-    places as materialized(
-        select
-            video_id,
-            any(duration_ms) as duration_ms,
-            arrayMap(
-                packed -> toUInt32(bitAnd(packed, {{ no_place }})),
-                arraySort(groupArray(bitShiftLeft(toUInt64(second), 32) + place))
-            ) as places,
-            length(places) as seconds
-        from placed
-        group by video_id
+    places as (
+        select video_id, duration_ms, places, length(places) as words
+        from {{ ref("int_survival_places") }}
     ),
 
     lengths as (select video_id, duration_ms from places),
@@ -79,21 +32,24 @@ with
             and others.video_id != videos.video_id
     ),
 
+    -- A peer's place counts twice where it is greater, once where it is equal, and not where there
+    -- is none.
     compared as (
         select
             peers.video_id as video_id,
-            any(video.places) as own_places,
+            any(video.places) as own,
             sumForEach(
                 arrayMap(
-                    (own, other) -> (other < own) + (other <= own),
-                    arrayResize(video.places, least(video.seconds, peer.seconds)),
-                    arrayResize(peer.places, least(video.seconds, peer.seconds))
+                    (own, other) -> {{ not_less("other", "own") }}
+                    + {{ not_less("other", "own", more=1) }},
+                    arrayResize(video.places, least(video.words, peer.words)),
+                    arrayResize(peer.places, least(video.words, peer.words))
                 )
             ) as twice_the_rank,
             sumForEach(
                 arrayMap(
-                    other -> other < {{ no_place }},
-                    arrayResize(peer.places, least(video.seconds, peer.seconds))
+                    other -> {{ not_less("other", 0, more=1) }},
+                    arrayResize(peer.places, least(video.words, peer.words))
                 )
             ) as compared_with
         from peers
@@ -108,19 +64,19 @@ with
             video_id,
             arrayMap(
                 (rank, others, own) -> if(
-                    others >= {{ var("relative_min_peers") }} and own < {{ no_place }},
+                    others >= {{ var("relative_min_peers") }} and own > 0,
                     rank / (2 * others),
                     null
                 ),
-                arrayResize(twice_the_rank, length(own_places)),
-                arrayResize(compared_with, length(own_places)),
-                own_places
+                {{ unpack("arrayResize(twice_the_rank, length(own))") }},
+                {{ unpack("arrayResize(compared_with, length(own))") }},
+                {{ unpack("own") }}
             ) as relative
         from compared
     )
 
 select
-    counts.* except (duration_ms),
+    counts.*,
     cast(
         arrayResize(ranked.relative, length(counts.watching_views), null),
         'Array(Nullable(Float64))'
