@@ -5,15 +5,18 @@
         engine="ReplacingMergeTree(generation)",
         order_by=["video_id", "session_id"],
         on_schema_change="fail",
+        settings={"index_granularity": 512},
         query_settings=one_row_an_event(),
         pre_hook=[
             "{{ next_generation() }}",
             "{{ begin_mark('int_sessions', clock_now()) }}",
+            "{{ note_touched_sessions() }}",
         ],
         post_hook="{{ finish_mark('int_sessions') }}",
     )
 }}
 
+{% set day_ms = 24 * 60 * 60 * 1000 %}
 {% set event_columns = [
     "event_id",
     "event_type",
@@ -38,39 +41,39 @@
 
 with
     {% if is_incremental() %}
-        -- Read without final: a copy that final would hide only adds a session to look at.
-        recent as (
-            select *, toUnixTimestamp64Milli(event_time) as event_ms
-            from {{ source("raw", "playback_events") }}
-            where
-                ingested_at
-                >= fromUnixTimestamp64Milli(assumeNotNull({{ read_from("int_sessions") }}), 'UTC')
-                - toIntervalSecond({{ var("late_insert_window_seconds") }})
-        ),
+        known as (select * from touched_sessions where is_known),
 
-        touched as (select distinct video_id, session_id from recent),
-
-        known as (
+        -- When known sessions were: no part of the table that is older is read. A day more on
+        -- either side, for what was stored unseen.
+        span as (
             select
-                video_id,
-                session_id,
-                groupUniqArrayArray(days) as days,
-                argMax(fingerprint, generation) as fingerprint,
-                argMax(last_ingested_at, generation) as last_ingested_at
-            from {{ this }}
-            where (video_id, session_id) in (select video_id, session_id from touched)
-            group by video_id, session_id
+                fromUnixTimestamp64Milli(min(first_ms) - {{ day_ms }}, 'UTC') as first_time,
+                fromUnixTimestamp64Milli(max(last_ms) + {{ day_ms }}, 'UTC') as last_time
+            from known
         ),
 
-        -- A touched session is read whole. One that nobody knew has nothing but recent events.
+        -- A touched session is read whole. One that nobody knew has nothing but recent events. Ids
+        -- alone are looked up faster than pairs, for which few of the other rows are left.
         events as (
             select {{ event_columns }}
-            from (select * from recent limit 1 by video_id, session_id, event_ms, event_id)
-            where (video_id, session_id) not in (select video_id, session_id from known)
+            from
+                (
+                    select *, toUnixTimestamp64Milli(event_time) as event_ms
+                    from {{ recent_events() }}
+                        and (video_id, session_id) in (
+                            select video_id, session_id from touched_sessions where not is_known
+                        )
+                    limit 1 by video_id, session_id, event_ms, event_id
+                )
             union all
             select {{ event_columns }}
             from {{ ref("stg_playback_events") }}
-            where (video_id, session_id) in (select video_id, session_id from known)
+            where
+                session_id in (select session_id from known)
+                and (video_id, session_id) in (select video_id, session_id from known)
+                and event_time
+                between assumeNotNull((select first_time from span))
+                and assumeNotNull((select last_time from span))
         ),
     {% else %} events as (select {{ event_columns }} from {{ ref("stg_playback_events") }}),
     {% endif %}
