@@ -46,8 +46,8 @@ MILLION = 1_000_000
 #: Days of history that the intervals of a size are spread over.
 DAYS = 30
 #: The models that make the curve of views whose intervals are united; those before them make such views of events. The
-#: last of them also ranks the videos, which no rival does.
-FROM_VIEWS = ("int_retention_deltas", "int_retention_totals", "int_curves")
+#: last two of them also rank the videos, which no rival does.
+FROM_VIEWS = ("int_retention_deltas", "int_retention_totals", "int_survival_places", "int_curves")
 #: Intervals in one Parquet file: Polars takes one file after the other.
 FILE = 10 * MILLION
 #: The part of new events that are not of new sessions: 3 each of so many.

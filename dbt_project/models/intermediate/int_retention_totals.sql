@@ -33,8 +33,7 @@ with
         {% endif %}
     ),
 
-    -- (kind, second, weight) of all days. Kind 0 changes nothing, and makes that no chunk is
-    -- missing.
+    -- (kind, second, weight) of all days. The weights of 0 make that no chunk is missing.
     entries as (
         select
             video_id,
@@ -42,7 +41,7 @@ with
                 arrayConcat(
                     {% for kind in retention_kinds() %}
                         arrayMap(
-                            (second, weight) -> (toUInt8({{ loop.index }}), second, weight),
+                            (second, weight) -> (toUInt8({{ loop.index0 }}), second, weight),
                             days.{{ kind }}_at,
                             days.{{ kind }}
                         )
@@ -64,18 +63,21 @@ with
     ),
 
     -- Summed straight into arrays, a chunk of the video at a time: as much memory as there are
-    -- seconds.
+    -- seconds. In an array the kinds follow each other, so that an entry is looked at once.
     chunks as (
         select
             video_id,
             intDiv(entry .2, {{ chunk }}) as chunk,
-            {% for kind in retention_kinds() %}
-                sumResampleIf(0, {{ chunk }}, 1)
-                (entry .3, entry .2 % {{ chunk }}, entry .1 = {{ loop.index }}) as {{ kind }}
-                {% if not loop.last %},{% endif %}
-            {% endfor %}
+            sumResample(0, {{ chunk * retention_kinds() | length }}, 1)
+            (entry .3, entry .1 * {{ chunk }} + entry .2 % {{ chunk }}) as sums
         from entries
         group by video_id, chunk
+    ),
+
+    gathered as (
+        select video_id, arraySort(c -> c .1, groupArray((chunk, chunks.sums))) as chunks
+        from chunks
+        group by video_id
     ),
 
     summed as (
@@ -84,13 +86,12 @@ with
             {% for kind in retention_kinds() %}
                 arrayFlatten(
                     arrayMap(
-                        c -> c .2, arraySort(c -> c .1, groupArray((chunk, chunks.{{ kind }})))
+                        c -> arraySlice(c .2, {{ loop.index0 * chunk + 1 }}, {{ chunk }}), chunks
                     )
                 ) as {{ kind }}
-                {% if not loop.last %},{% endif %}
+                {%- if not loop.last %},{% endif %}
             {% endfor %}
-        from chunks
-        group by video_id
+        from gathered
     ),
 
     counted as (
