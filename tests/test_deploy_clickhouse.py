@@ -73,6 +73,7 @@ def test_the_engine_takes_the_users_and_each_may_what_is_its_own(tmp_path: Path,
         for table in ("playback_events", "videos")
     }
     assert "GRANT SELECT ON raw.* TO dbt" in dbt and "USER" not in dbt and "ROLE" not in dbt
+    assert "CREATE ARBITRARY TEMPORARY TABLE" in dbt
 
 
 def test_the_engine_takes_the_servers_settings(tmp_path: Path, passwords: dict[str, str]) -> None:

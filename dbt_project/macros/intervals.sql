@@ -30,9 +30,7 @@
 
 {% macro edge_places(edges) -%} arrayMap(e -> bitShiftRight(e, 1), {{ edges }}) {%- endmacro %}
 
-{% macro edge_depths(edges) -%}
-    arrayCumSum(e -> 1 - 2 * bitAnd(e, 1), {{ edges }})
-{%- endmacro %}
+{% macro edge_depths(edges) -%} arrayCumSum(e -> 1 - 2 * bitAnd(e, 1), {{ edges }}) {%- endmacro %}
 
 {% macro runs_of_edges(edges) -%}
     cast(

@@ -13,7 +13,9 @@
 {%- endmacro %}
 
 {% macro pack_place(place, second) -%}
-    bitShiftLeft(toUInt64({{ place }}), ({{ second }}) % {{ places_a_word() }} * {{ _place_bits() }})
+    bitShiftLeft(
+        toUInt64({{ place }}), ({{ second }}) % {{ places_a_word() }} * {{ _place_bits() }}
+    )
 {%- endmacro %}
 
 {#- 1 in each of the three where one is not less than other + more, else 0. -#}

@@ -40,7 +40,8 @@ with
             any(video.places) as own,
             sumForEach(
                 arrayMap(
-                    (own, other) -> {{ not_less("other", "own") }}
+                    (own, other)
+                    -> {{ not_less("other", "own") }}
                     + {{ not_less("other", "own", more=1) }},
                     arrayResize(video.places, least(video.words, peer.words)),
                     arrayResize(peer.places, least(video.words, peer.words))
@@ -64,9 +65,7 @@ with
             video_id,
             arrayMap(
                 (rank, others, own) -> if(
-                    others >= {{ var("relative_min_peers") }} and own > 0,
-                    rank / (2 * others),
-                    null
+                    others >= {{ var("relative_min_peers") }} and own > 0, rank / (2 * others), null
                 ),
                 {{ unpack("arrayResize(twice_the_rank, length(own))") }},
                 {{ unpack("arrayResize(compared_with, length(own))") }},

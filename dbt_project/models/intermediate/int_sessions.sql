@@ -59,10 +59,10 @@ with
             from
                 (
                     select *, toUnixTimestamp64Milli(event_time) as event_ms
-                    from {{ recent_events() }}
-                        and (video_id, session_id) in (
-                            select video_id, session_id from touched_sessions where not is_known
-                        )
+                    from
+                        {{ recent_events() }}
+                        and (video_id, session_id)
+                        in (select video_id, session_id from touched_sessions where not is_known)
                     limit 1 by video_id, session_id, event_ms, event_id
                 )
             union all
@@ -72,8 +72,9 @@ with
                 session_id in (select session_id from known)
                 and (video_id, session_id) in (select video_id, session_id from known)
                 and event_time
-                between assumeNotNull((select first_time from span))
-                and assumeNotNull((select last_time from span))
+                between assumeNotNull((select first_time from span)) and assumeNotNull(
+                    (select last_time from span)
+                )
         ),
     {% else %} events as (select {{ event_columns }} from {{ ref("stg_playback_events") }}),
     {% endif %}

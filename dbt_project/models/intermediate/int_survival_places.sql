@@ -27,14 +27,9 @@ with
 
     -- Trailing survival. Where nobody watched before, there is nothing to survive: not a number.
     survived as (
-        select
-            video_id,
-            duration_ms,
-            second,
-            if(before > 0, now / before, nan) as survival
+        select video_id, duration_ms, second, if(before > 0, now / before, nan) as survival
         from watched
-        array join
-            range(seconds) as second, watching_views as now, watching_before as before
+        array join range(seconds) as second, watching_views as now, watching_before as before
     ),
 
     -- Its place among all videos' at that second says as much when two are compared, in a small
@@ -45,9 +40,7 @@ with
             duration_ms,
             second,
             if(
-                isNaN(survival),
-                0,
-                dense_rank() over (partition by second order by survival desc)
+                isNaN(survival), 0, dense_rank() over (partition by second order by survival desc)
             ) as place
         from survived
     ),
@@ -62,9 +55,6 @@ with
         group by video_id, at
     )
 
-select
-    video_id,
-    any(words.duration_ms) as duration_ms,
-    groupArrayInsertAt(word, at) as places
+select video_id, any(words.duration_ms) as duration_ms, groupArrayInsertAt(word, at) as places
 from words
 group by video_id
