@@ -64,6 +64,16 @@ def test_it_says_ok_where_the_server_does(url: str) -> None:
         assert (answer.status_code, answer.text) == (200, "Ok.\n")
 
 
+def test_a_browser_is_told_what_pages_may_ask(url: str) -> None:
+    for path in ("/", "/?query=select+1", "/ping"):
+        answer = httpx.options(f"{url}{path}", headers={"Origin": "http://a.example", "X-ClickHouse-User": "nobody"})
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert answer.headers["Access-Control-Allow-Methods"] == "POST, GET, OPTIONS"
+        assert "x-clickhouse-key" in answer.headers["Access-Control-Allow-Headers"]
+        assert answer.headers["Connection"] == "close"
+
+
 def test_the_asynchronous_driver_works_too(clickhouse_port: int) -> None:
     async def ask() -> list[int]:
         async with await clickhouse_connect.get_async_client(host="127.0.0.1", port=clickhouse_port) as client:

@@ -298,6 +298,49 @@ def test_api_reads_all_databases(url: str) -> None:
     assert ask(url, API, "select name from system.tables where database = 'raw' and name = 't'").text == "t\n"
 
 
+@pytest.mark.parametrize("user", [BI, API])
+def test_a_reader_is_told_the_id_that_it_gave_its_query(url: str, user: tuple[str, str]) -> None:
+    name = f"it's {user[0]}'s"
+    for parameters in ({}, {"param_n": "1"}):
+        query = "select queryID(), query_id() as q, {n:Int32}" if parameters else "select queryID(), query_id() as q, 1"
+        answer = ask(url, user, query, query_id=name, default_format="JSONCompact", **parameters)
+        assert answer.json()["data"] == [[name, name, 1]], answer.text
+        assert answer.json()["meta"][0]["name"] == "queryID()"
+
+
+def test_api_finds_queries_by_their_ids_and_bi_finds_none(url: str) -> None:
+    own = "select query_id from system.processes where query_id = queryID()"
+    assert ask(url, API, own, query_id="api's", default_format="TSVRaw").text == "api's\n"
+    ask(url, ("default", "mine"), "select 1", query_id="somebody's")
+    ask(url, ("default", "mine"), "system flush logs")
+    logged = "select count() from system.query_log where query_id = 'somebody\\'s' and type = 'QueryFinish'"
+    assert ask(url, API, logged).text == "1\n"
+    for table in ("system.processes", "system.query_log", "_embedded.processes", "_embedded.query_log"):
+        assert code(ask(url, BI, f"select count() from {table}")) == "497", table
+
+
+@pytest.mark.parametrize("user", [BI, API])
+@pytest.mark.parametrize(
+    ("statement", "at"),
+    [
+        ("selec 1", "position 1 (selec)"),
+        ("select 1 frm x", "position 14 (x)"),
+        ("select 'a' from (select 2", "position 26 (end of query)"),
+        ("select 'a", "position 8 ('a)"),
+        ("selec file('/etc/hostname')", "position 1 (selec)"),
+        ("selec '\\'), file(\\'/etc/hostname'", "position 1 (selec)"),
+    ],
+)
+def test_a_reader_is_told_where_its_statement_is_wrong(
+    url: str, user: tuple[str, str], statement: str, at: str
+) -> None:
+    for session in ({}, {"session_id": "wrong"}):
+        answer = ask(url, user, statement, **session)
+        assert (answer.status_code, code(answer)) == (400, "62"), answer.text
+        # As the user who may do all is told.
+        assert at in answer.text and answer.text == ask(url, ("default", "mine"), statement).text
+
+
 def test_a_reader_s_use_lasts_in_its_session_and_no_further(url: str) -> None:
     assert ask(url, API, "use raw", session_id="readers").status_code == 200
     assert ask(url, API, "select a from t", session_id="readers").text == "41\n"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from retention_platform.embedded.clickhouse.errors import EngineError, refused
@@ -41,18 +41,19 @@ _SYSTEM_TABLES = {
 
 # EXPLAIN AST writes one node a line, children indented by one blank more.
 _NODE = re.compile(r"^(?P<indent> *)(?P<kind>\w+)(?: (?P<name>.*?))?(?: \(alias .*?\))?(?: \(children \d+\))?$")
+_Opening = Callable[[], contextlib.AbstractContextManager[Any]]
 _SELECTS = ("SelectWithUnionQuery", "SelectIntersectExceptQuery")
 _OF_A_TABLE = ("DescribeQuery", "ExistsTableQuery", "ExistsViewQuery", "ShowCreateTableQuery", "ShowCreateViewQuery")
 
 
 @contextlib.contextmanager
 def within_rights(
-    handle: Any, owner: Any, user: User, shape: Shape, parameters: dict[str, str], database: str
+    handle: Any, open_owner: _Opening, user: User, shape: Shape, parameters: dict[str, str], database: str
 ) -> Iterator[bytes]:
     """The statement to run in place of a reader's while the block runs.
 
-    ``handle`` is the reader's, read-only, ``owner`` one that may write; ``database`` is the current one. Raises
-    EngineError for what the user may not do, and what chDB raises.
+    ``handle`` is the reader's, read-only, ``open_owner`` opens one that may write; ``database`` is the current one.
+    Raises EngineError for what the user may not do, and what chDB raises.
     """
     tree = _tree(handle, shape.query, parameters)
     _refuse_forbidden(tree, user)
@@ -64,7 +65,7 @@ def within_rights(
         # A name alone would mean a table of it, unseen by what looks at names.
         raise denied(f"SELECT ON {database}.*")
     elif tree[0][1] in _SELECTS:
-        with _as_view(handle, owner, user, shape, parameters) as statement:
+        with open_owner() as owner, _as_view(handle, owner, user, shape, parameters) as statement:
             yield statement
     elif shape.query.lower().split() == [b"show", b"databases"]:
         names = ", ".join(f"'{name}'" for name in user.databases) or "''"

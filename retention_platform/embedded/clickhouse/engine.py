@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -115,6 +116,8 @@ _PLAIN_FORMATS = frozenset(
 ) | {"jsoneachrow", "json", "jsoncompact", "native", "parquet", "arrow", "arrowstream"}
 #: How the engine says that it hands over a result only as a whole.
 _NOT_BLOCKWISE = "Streaming query is not supported"
+#: What the engine adds to the error of a text that is read as a value.
+_WHERE_READ = re.compile(r": In scope SELECT formatQuery\(.*\)(?=\. \([A-Z_]+\)$)", re.DOTALL)
 #: Sessions that a user may have at a time.
 MAX_SESSIONS = 1000
 #: Seconds between two attempts to cancel a statement that the engine has not begun yet.
@@ -288,7 +291,7 @@ class Run:
         if statement.source is None:
             kind = connection.classify_query(statement.text)["query_class"]
         if statement.read_only != "0":
-            self._refuse_writes(shape, kind)
+            self._refuse_writes(handle, shape, kind)
         if self.engine.accounts.execute(shape.query):
             return
         if is_kill(statement.text):
@@ -303,19 +306,26 @@ class Run:
                 self._choose(connection.query("select currentDatabase()", "TSVRaw").bytes().decode().strip())
             return
         self.gives_result = True
+        # SHOW tells of the tables by which that is done.
+        if shape.first != "show":
+            shape = shape_of(in_query(statement.text, system=statement.user.databases is None))
         if statement.user.may_write:
-            # SHOW tells of the tables by which that is done.
-            text = statement.text if shape.first == "show" else in_query(statement.text)
-            self._read(connection, shape_of(text), sink)
+            self._read(connection, shape, sink)
             return
-        owner = self.engine.open()
+        # What is looked at is what runs: the statement as it became.
+        with within_rights(handle, self._owner, statement.user, shape, statement.parameters, self._database) as allowed:
+            self._read(connection, shape_of(allowed), sink)
+
+    @contextlib.contextmanager
+    def _owner(self) -> Iterator[Any]:
+        """A handle that may write, beside a reader's own, in the same database. Raises what chDB raises."""
+        handle = self.engine.open()
         try:
             if self._database:
-                owner.query(f"use {quote_name(self._database)}")
-            with within_rights(handle, owner, statement.user, shape, statement.parameters, self._database) as allowed:
-                self._read(connection, shape_of(allowed), sink)
+                handle.query(f"use {quote_name(self._database)}")
+            yield handle
         finally:
-            owner.close()
+            handle.close()
 
     def _read(self, connection: Any, shape: Shape, sink: Reader) -> None:
         """Run a statement that only reads, in the way that holds least of its result in memory."""
@@ -385,30 +395,43 @@ class Run:
 
     def _describe(self, shape: Shape) -> list[tuple[str, str]]:
         """Names and types of a query's columns; none when they cannot be told apart from its session."""
-        handle = self.engine.open()
+        query = b"describe (\n" + shape.query + b"\n)"
         try:
-            if self._database:
-                handle.query(f"use {quote_name(self._database)}")
-            query = b"describe (\n" + shape.query + b"\n)"
-            listed = handle.query(query, "JSONCompactEachRow", params=self.statement.parameters).bytes()
-            return [(name, kind) for name, kind, *_ in map(json.loads, listed.splitlines())]
+            with self._owner() as handle:
+                listed = handle.query(query, "JSONCompactEachRow", params=self.statement.parameters).bytes()
         except RuntimeError:
             return []
-        finally:
-            handle.close()
+        return [(name, kind) for name, kind, *_ in map(json.loads, listed.splitlines())]
 
-    def _refuse_writes(self, shape: Shape, kind: Any) -> None:
-        """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions."""
+    def _refuse_writes(self, handle: Any, shape: Shape, kind: Any) -> None:
+        """The engine enforces ``readonly`` on handles; here is what that leaves open, and all of it in sessions.
+
+        Raises EngineError, and what chDB raises of a statement that it cannot read.
+        """
         if kind == query_class.READ_ONLY:
             return
         if kind == query_class.CONTROL and (
             shape.first == "use" or (self.statement.read_only == "2" and shape.first == "set")
         ):
             return
-        if kind == query_class.UNKNOWN and self._session is None and self.statement.user.may_write:
-            # Not to be read by the engine, which says what is wrong with it.
-            return
+        if kind == query_class.UNKNOWN:
+            if self._session is None and self.statement.user.may_write:
+                # The engine says what is wrong with it.
+                return
+            _refuse_unreadable(handle, shape)
         raise refused("READONLY", 164, NOT_TO_WRITE)
+
+
+def _refuse_unreadable(handle: Any, shape: Shape) -> None:
+    """Let the engine say what is wrong with a statement that it cannot read, without a chance to run it. Raises
+    EngineError for one that it cannot read.
+    """
+    text = quote(shape.statement[: shape.end].decode("utf-8", "surrogateescape"))
+    try:
+        handle.query(f"select formatQuery({text})".encode("utf-8", "surrogateescape"), "Null")
+    except RuntimeError as error:
+        told = EngineError.of(error)
+        raise EngineError(_WHERE_READ.sub("", str(told)), told.code) from None
 
 
 class _NotBlockwiseError(Exception):

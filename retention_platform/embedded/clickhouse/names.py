@@ -19,11 +19,12 @@ DATABASE = "_embedded"
 
 _COLUMN = f"(Settings['{ID}'])"
 _VIEWS = ("processes", "query_log")
-_IN_QUERIES: dict[tuple[bytes, ...], bytes] = {
-    **{(b"system", b".", name.encode()): f"{DATABASE}.{name}".encode() for name in _VIEWS},
-    **{(name, b"(", b")"): f"(getSetting('{ID}') as `queryID()`)".encode() for name in (b"queryid", b"query_id")},
+_Names = dict[tuple[bytes, ...], bytes]
+_TABLES: _Names = {(b"system", b".", name.encode()): f"{DATABASE}.{name}".encode() for name in _VIEWS}
+_FUNCTIONS: _Names = {
+    (name, b"(", b")"): f"(getSetting('{ID}') as `queryID()`)".encode() for name in (b"queryid", b"query_id")
 }
-_IN_KILLS: dict[tuple[bytes, ...], bytes] = {(name,): _COLUMN.encode() for name in (b"query_id", b"initial_query_id")}
+_IN_KILLS: _Names = {(name,): _COLUMN.encode() for name in (b"query_id", b"initial_query_id")}
 
 _BY_ID = ", ".join(f"if({_COLUMN} = '', {name}, {_COLUMN}) as {name}" for name in ("query_id", "initial_query_id"))
 
@@ -35,9 +36,9 @@ SETUP = (
 )
 
 
-def in_query(statement: bytes) -> bytes:
-    """A statement that reads, by the clients' ids."""
-    return with_names(statement, _IN_QUERIES)
+def in_query(statement: bytes, *, system: bool) -> bytes:
+    """A statement that reads, by the clients' ids; tables of ``system`` only for those who may read it."""
+    return with_names(statement, _FUNCTIONS | _TABLES if system else _FUNCTIONS)
 
 
 def is_killed(connection: Any, name: str) -> bool:

@@ -9,6 +9,16 @@ from dataclasses import asdict
 
 from retention_platform.embedded.clickhouse.engine import Counts
 
+#: What a browser is told that asks by OPTIONS what other pages may do: what a server's own configuration says.
+PREFLIGHT = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": (
+        "origin, x-requested-with, x-clickhouse-format, x-clickhouse-user, x-clickhouse-key, Authorization"
+    ),
+    "Access-Control-Allow-Methods": "POST, GET, OPTIONS",
+    "Access-Control-Max-Age": "86400",
+    "Connection": "close",
+}
 _TAG_LETTERS = string.ascii_lowercase + string.digits
 #: Bytes of an exception's text that follow a result already begun, as the server's limit.
 _MAX_TEXT = 16 * 1024

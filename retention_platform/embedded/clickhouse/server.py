@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from retention_platform.embedded.clickhouse.answer import Answer
@@ -30,6 +30,7 @@ from retention_platform.embedded.clickhouse.errors import CANCELLED, EngineError
 from retention_platform.embedded.clickhouse.pipes import Reader, Writer
 from retention_platform.embedded.clickhouse.protocol import Wire, wire_of
 from retention_platform.embedded.clickhouse.request import STALL_SECONDS, Asked, asked_of
+from retention_platform.embedded.clickhouse.response import PREFLIGHT
 from retention_platform.embedded.clickhouse.session import Session
 from retention_platform.embedded.clickhouse.sql import Insert, format_of, insert_of, split_list
 from retention_platform.embedded.clickhouse.users import User, authenticate
@@ -120,6 +121,9 @@ class Server:
         """Answer one request."""
         incoming = _Incoming(receive)
         request = Request(scope, incoming, send)
+        if request.method == "OPTIONS":
+            await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
+            return
         asks = request.method not in ("GET", "HEAD") or "query" in _parameters(scope)
         if scope["path"] in HEALTH_PATHS or (scope["path"] == "/" and not asks):
             await PlainTextResponse("Ok.\n")(scope, receive, send)
