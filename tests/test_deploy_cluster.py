@@ -237,7 +237,7 @@ def test_inserts_wait_for_most_replicas_where_every_shard_has_several(tmp_path: 
         for _ in range(2):
             sink.insert(row, "token")
         assert client.query("select count() from raw.rejected_events").result_rows == [(1,)], "stored, once"
-        with sink._client() as inserting:
+        with sink._told as inserting:
             asked = "select getSetting('insert_quorum'), getSetting('insert_quorum_timeout')"
             assert inserting.query(asked).result_rows == [("auto", settings.ingest_answer_seconds * 1000)]
         client.command("create database raw_local")

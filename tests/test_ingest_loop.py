@@ -217,6 +217,9 @@ class Sink:
         self.silent = threading.Event()
         self.asked = threading.Event()
 
+    def prepare(self) -> None:
+        pass
+
     def insert(self, rows: bytes, token: str) -> None:
         self.asked.set()
         if self.silent.is_set():

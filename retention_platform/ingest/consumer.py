@@ -44,6 +44,8 @@ LOG_SECONDS = 2.0
 STOP_SECONDS = 5.0
 #: How often a skipped offset is asked for again before it is believed to be gone.
 GAP_SEEKS = 3
+#: Messages read at once: of many more, the first are out of the processor's caches before the last have come.
+READ_AT_ONCE = 2_000
 #: Batches inserted at the same time, of different partitions.
 PARALLEL_INSERTS = 2
 
@@ -158,6 +160,8 @@ class Ingest:
         self._join(consumer)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
         with Workers(PARALLEL_INSERTS, "insert") as pool:
+            # What goes wrong here goes wrong again with the first batch, and is told then.
+            pool.submit(self._sink.prepare)
             try:
                 self._loop(consumer, pool)
                 self._finish(consumer, pool)
@@ -172,7 +176,7 @@ class Ingest:
         consumer.subscribe(list(TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def _loop(self, consumer: Consumer, pool: Workers) -> None:
-        most = min(self._limits.rows, 20_000)
+        most = min(self._limits.rows, READ_AT_ONCE)
         report_at, reported = time.monotonic() + 10, 0
         while not self._stopping.is_set():
             flying = any(assigned.flying for assigned in self._ours.values())
@@ -261,28 +265,14 @@ class Ingest:
                 log.warning("broker is back; going on")
             topic, partition, offset = _place(message)
             assigned = self._ours.get((topic, partition))
-            if assigned is None or (topic, partition) in skipped or offset < assigned.filling.end:
-                continue  # another's by now, or read before: whoever owns the range inserts it
+            if assigned is None:
+                continue  # another's by now: whoever owns the range inserts it
             batch = assigned.filling
-            if batch.replay_end is not None and batch.end >= batch.replay_end:
-                # Complete, and not inserted yet. Asked for now, for the next batch: nothing may come behind it.
-                consumer.seek(TopicPartition(topic, partition, batch.end))
-                skipped.add((topic, partition))
+            # Nearly always a message is the next one of a batch that has no end yet.
+            if (offset != batch.end or batch.replay_end is not None or skipped) and not self._belongs(
+                consumer, assigned, offset, skipped
+            ):
                 continue
-            if offset > batch.end and assigned.seek_again(batch.end):
-                consumer.seek(TopicPartition(topic, partition, batch.end))
-                skipped.add((topic, partition))
-                continue
-            if not batch.takes(offset):
-                # The rest of the range that is repeated is not on the broker any more.
-                batch.end = batch.range_end
-                consumer.seek(TopicPartition(topic, partition, batch.end))
-                skipped.add((topic, partition))
-                continue
-            if offset > batch.end:
-                log.warning(
-                    f"{topic}/{partition}: offsets {batch.end} to {offset - 1} are not on the broker (any more)"
-                )
             if not batch.rows:
                 batch.opened_at = now
             key, value = message.key() or b"", message.value() or b""
@@ -291,6 +281,35 @@ class Ingest:
             row = encode_row(self._prefixes[topic], partition, offset, max(message.timestamp()[1], 0), key, value)
             batch.add(offset, row)
             batch.added_at = now
+
+    def _belongs(self, consumer: Consumer, assigned: Assigned, offset: int, skipped: set[Place]) -> bool:
+        """Whether the message at ``offset`` goes into the partition's batch now; what should come before is asked for,
+        and ``skipped`` then names the partition.
+        """
+        batch = assigned.filling
+        place = (batch.topic, batch.partition)
+        if place in skipped or offset < batch.end:
+            return False  # asked for again, or read before
+        if batch.replay_end is not None and batch.end >= batch.replay_end:
+            # Complete, and not inserted yet. Asked for now, for the next batch: nothing may come behind it.
+            consumer.seek(TopicPartition(*place, batch.end))
+            skipped.add(place)
+            return False
+        if offset > batch.end and assigned.seek_again(batch.end):
+            consumer.seek(TopicPartition(*place, batch.end))
+            skipped.add(place)
+            return False
+        if not batch.takes(offset):
+            # The rest of the range that is repeated is not on the broker any more.
+            batch.end = batch.range_end
+            consumer.seek(TopicPartition(*place, batch.end))
+            skipped.add(place)
+            return False
+        if offset > batch.end:
+            log.warning(
+                "%s/%d: offsets %d to %d are not on the broker (any more)", *place, batch.end, offset - 1
+            )
+        return True
 
     def _hold_back(self, consumer: Consumer) -> None:
         """Pause partitions whose next batch is full while one is being inserted; resume the others."""

@@ -62,6 +62,9 @@ class Refused(ServiceError):
 class Sink(Protocol):
     """Where batches go."""
 
+    def prepare(self) -> None:
+        """Do ahead of the first batch what needs no batch. Raises nothing that a batch would not."""
+
     def insert(self, rows: bytes, token: str) -> None:
         """Insert rows of raw.inbox in RowBinary.
 
@@ -85,18 +88,22 @@ class ClickHouseSink:
     """Inserts into raw.inbox; connects on first use and again after a failure. For use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._threads = threading.local()
+        self._told = _Told(settings)
+
+    def prepare(self) -> None:
+        """See `Sink`: connect, which takes longer than a batch may wait. Raises ServiceError."""
+        with self._told:
+            pass
 
     def insert(self, rows: bytes, token: str) -> None:
         """See `Sink`."""
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
-        with self._client() as client:
+        with self._told as client:
             client.raw_insert("raw.inbox", INBOX_COLUMNS, rows, settings=settings, fmt="RowBinary")
 
     def poison(self, rows: Sequence[bytes]) -> list[Fault]:
         """See `Sink`."""
-        with self._client() as client, Probe(client) as probe:
+        with self._told as client, Probe(client) as probe:
 
             def fault(some: Sequence[bytes]) -> str | None:
                 try:
@@ -126,7 +133,7 @@ class ClickHouseSink:
         # Told by this clock, since no mutation of a replicated table may ask for the time.
         day_ago = int((time.time() - 86_400) * 1000)
         batch = {"since": day_ago, "log": log_id, "topic": topic, "partition": partition}
-        with self._client() as client:
+        with self._told as client:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
                 for first in range(0, len(offsets), _OFFSETS_A_DELETE):
@@ -141,7 +148,7 @@ class ClickHouseSink:
 
     def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
         """See `Sink`."""
-        with self._client() as client:
+        with self._told as client:
             found = client.query(
                 "select count() from raw.rejected_events where topic = {topic:String} and log_id = {log:String} "
                 "and partition = {partition:Int32} and offset >= {first:Int64} and offset < {end:Int64}",
@@ -149,22 +156,20 @@ class ClickHouseSink:
             )
             return int(found.result_rows[0][0])
 
-    def _client(self) -> _Told:
-        return _Told(self._settings, self._threads)
-
 
 class _Told:
-    """This thread's client; what goes wrong with it is a ServiceError, and the next use connects again."""
+    """The client of all threads; what goes wrong with it is a ServiceError, and the next use connects again."""
 
-    def __init__(self, settings: Settings, threads: threading.local) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._threads = threads
+        self._client: Client | None = None
+        self._connecting = threading.Lock()
 
     def __enter__(self) -> Client:
-        client: Client | None = getattr(self._threads, "client", None)
-        if client is None:
-            client = self._threads.client = self._connected()
-        return client
+        with self._connecting:
+            if self._client is None:
+                self._client = self._connected()
+            return self._client
 
     def _connected(self) -> Client:
         seconds = self._settings.ingest_answer_seconds
@@ -182,7 +187,7 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, ServiceError) or not isinstance(error, Exception):
             return
-        self._threads.client = None
+        self._client = None
         code = error.code if isinstance(error, Error) else None
         hint = ": run `retention migrate`" if code == 60 else ""
         meaning = ServiceError if code is None or code in _NOT_THE_ROWS else Refused
