@@ -19,7 +19,7 @@ from benchmarks.simulator import END
 from producer.simulator import history, in_sending_order
 from retention_platform.contract import EVENTS_TOPIC
 from retention_platform.embedded import clickhouse as embedded_clickhouse
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.erase import viewer_hash
 from retention_platform.ingest.pseudonym import Pseudonyms
 from retention_platform.ingest.sink import ClickHouseSink
@@ -93,16 +93,16 @@ def _empty(client: Client, way: Way) -> None:
 def _turn(sink: ClickHouseSink, server: int, way: Way, messages: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
     """CPU seconds a million events: of this process making rows as ingest does, and of the server."""
     pseudonyms = None if way.key is None else Pseudonyms(way.key)
-    prefix, making = row_prefix("log", EVENTS_TOPIC), 0.0
+    source, making = Source("log", EVENTS_TOPIC, 0), 0.0
     before = _cpu(server)
     for start in range(0, len(messages), BATCH):
         begin = time.process_time()
         rows = []
         for offset, (key, message) in enumerate(messages[start : start + BATCH], start):
             payload = message if pseudonyms is None else pseudonyms.message(EVENTS_TOPIC, message)
-            rows.append(encode_row(prefix, 0, offset, 0, key, payload))
+            rows.append((offset, 0, key, payload))
         making += time.process_time() - begin
-        sink.insert(b"".join(rows), f"{way.name}/{start}")
+        sink.insert(source, rows, f"{way.name}/{start}")
     return making / len(messages) * 1e6, (_cpu(server) - before) / len(messages) * 1e6
 
 

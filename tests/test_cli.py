@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.sink import ClickHouseSink
 from tests.conftest import Warehouse
 
@@ -106,9 +106,8 @@ def test_rejects_are_listed_with_place_reason_and_message_and_no_markup_of_their
 ) -> None:
     assert "nothing was rejected" in retention(empty_warehouse, "rejects").stdout
     payloads = [b"[bold]x[/bold] \x1b[31mred", b"\xff\xfe", b'{"schema_version": 1}']
-    prefix = row_prefix("log", "playback_events")
-    rows = b"".join(encode_row(prefix, 3, n, 1_760_000_000_000, b"", payload) for n, payload in enumerate(payloads))
-    ClickHouseSink(empty_warehouse.settings).insert(rows, "token")
+    rows = [(n, 1_760_000_000_000, b"", payload) for n, payload in enumerate(payloads)]
+    ClickHouseSink(empty_warehouse.settings).insert(Source("log", "playback_events", 3), rows, "token")
     for columns in ("160", "80", "60"):
         told = retention(empty_warehouse, "rejects", COLUMNS=columns).stdout
         assert "[bold]x[/bold]" in told

@@ -12,7 +12,7 @@ import pytest
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC, parse_event, parse_video
 from retention_platform.errors import ContractError
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.sink import INSERT_SETTINGS, ClickHouseSink
 from tests.conftest import Warehouse
 from tests.messages import EVENT, VIDEO
@@ -82,10 +82,9 @@ def keep_equal_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(warehouse: Warehouse, topic: str, payloads: list[bytes]) -> None:
-    prefix = row_prefix("log", topic)
     received_ms = int(RECEIVED.timestamp() * 1000)
-    rows = b"".join(encode_row(prefix, 0, n, received_ms, b"key", payload) for n, payload in enumerate(payloads))
-    ClickHouseSink(warehouse.settings).insert(rows, f"log/{topic}/0/0-{len(payloads) - 1}")
+    rows = [(n, received_ms, b"key", payload) for n, payload in enumerate(payloads)]
+    ClickHouseSink(warehouse.settings).insert(Source("log", topic, 0), rows, f"log/{topic}/0/0-{len(payloads) - 1}")
 
 
 def compare(

@@ -21,7 +21,7 @@ from retention_platform.contract import EVENTS_TOPIC
 from retention_platform.embedded import clickhouse as embedded_clickhouse
 from retention_platform.errors import ServiceError, SettingsError
 from retention_platform.ingest import erase as erasing
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.erase import Erased, erase
 from retention_platform.ingest.sink import ClickHouseSink
 from retention_platform.orchestration.dbt_run import environment
@@ -119,14 +119,14 @@ def test_what_deletes_is_the_same_on_every_replica_and_what_erasing_inserts_wait
     monkeypatch.setattr(HttpClient, "command", recording)
     monkeypatch.setattr(HttpClient, "insert", inserting)
     monkeypatch.setattr(erasing, "_IDS_A_DELETE", 3)
-    sink, prefix = ClickHouseSink(empty_warehouse.settings), row_prefix("log", "playback_events")
+    sink, source = ClickHouseSink(empty_warehouse.settings), Source("log", "playback_events", 0)
     events = some_events(5, 40)
     ids = {"ids": [event["event_id"] for event in events if event["viewer_id"] == GONE]}
     messages = [*events, *wrong_messages(GONE)]
-    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
-    sink.insert(b"".join(rows), "token")
+    rows = [(at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+    sink.insert(source, rows, "token")
     other = next(at for at, event in enumerate(events) if event["viewer_id"] != GONE)
-    sink.reject(rows[other : other + 1], ["no such luck"], "token")
+    sink.reject(source, rows[other : other + 1], ["no such luck"], "token")
     live = "select count() from live.events where event_id in {ids:Array(UUID)}"
     assert client.query(live, parameters=ids).result_rows == [(len(ids["ids"]),)] and len(ids["ids"]) > 6
     assert erase(client, [GONE]) == Erased(events=len(ids["ids"]), rejects=3)
@@ -233,9 +233,8 @@ def test_inserts_wait_for_most_replicas_where_every_shard_has_several(tmp_path: 
         migrate(client)
         assert quorum(client) == {"insert_quorum": "auto"}
         sink = ClickHouseSink(settings)
-        row = encode_row(row_prefix("log", "playback_events"), 0, 1, 0, b"", b"{}")
         for _ in range(2):
-            sink.insert(row, "token")
+            sink.insert(Source("log", "playback_events", 0), [(1, 0, b"", b"{}")], "token")
         assert client.query("select count() from raw.rejected_events").result_rows == [(1,)], "stored, once"
         with sink._told as inserting:
             asked = "select getSetting('insert_quorum'), getSetting('insert_quorum_timeout')"

@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from retention_platform.embedded import clickhouse as embedded_clickhouse
 from retention_platform.errors import RetentionError, ServiceError, SettingsError
 from retention_platform.ingest import erase as erasing
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Row, Source
 from retention_platform.ingest.erase import Erased, erase
 from retention_platform.ingest.rejects import Filter, count
 from retention_platform.ingest.sink import INSERT_SETTINGS, ClickHouseSink, Refused
@@ -83,15 +83,14 @@ def embedded_clickhouse_of(folder: Path, shard: int) -> Any:
     return embedded_clickhouse.running(home / "data")
 
 
-def batches_of(messages: list[dict[str, Any]], size: int) -> Iterator[tuple[list[bytes], str]]:
+SOURCE = Source("log", "playback_events", 0)
+
+
+def batches_of(messages: list[dict[str, Any]], size: int) -> Iterator[tuple[list[Row], str]]:
     """Rows of the inbox and their token, as ingest makes them."""
-    prefix = row_prefix("log", "playback_events")
     for start in range(0, len(messages), size):
         part = messages[start : start + size]
-        rows = [
-            encode_row(prefix, 0, start + place, 0, b"", json.dumps(message).encode())
-            for place, message in enumerate(part)
-        ]
+        rows = [(start + place, 0, b"", json.dumps(message).encode()) for place, message in enumerate(part)]
         yield rows, f"log/playback_events/0/{start}-{start + len(rows) - 1}"
 
 
@@ -110,11 +109,11 @@ def test_each_shard_has_whole_videos_each_event_once_and_the_marts_are_those_of_
     for chain in shards:
         sink = ClickHouseSink(chain.settings)
         for rows, token in batches_of(events + wrong, 100):
-            sink.insert(b"".join(rows), token)
-            sink.insert(b"".join(rows), token)
+            sink.insert(SOURCE, rows, token)
+            sink.insert(SOURCE, rows, token)
         # What players send twice comes under another token, in other company.
         for rows, token in batches_of(events[::-3], 70):
-            sink.insert(b"".join(rows), f"again/{token}")
+            sink.insert(SOURCE, rows, f"again/{token}")
         chain.send_videos(videos)
         mine = {video for (video,) in held(chain, "raw.playback_events", "distinct video_id")}
         theirs = [event for event in events if event["video_id"] in mine]
@@ -152,10 +151,10 @@ def test_a_batch_whose_other_shard_is_away_is_nobodys_fault_and_repeated_without
     with monkeypatch.context() as patch:
         patch.setitem(INSERT_SETTINGS, "distributed_foreground_insert", 1)
         with pytest.raises(ServiceError, match="did not take the batch") as failure:
-            sink.insert(b"".join(rows), token)
+            sink.insert(SOURCE, rows, token)
         assert not isinstance(failure.value, Refused)
     for _ in range(2):
-        sink.insert(b"".join(rows), token)
+        sink.insert(SOURCE, rows, token)
     ids = held(chain, "raw.playback_events", "event_id")
     assert ids and len(set(ids)) == len(ids)
 
@@ -173,11 +172,11 @@ def test_a_message_that_breaks_a_view_is_found_and_put_aside_on_its_shard(shards
         )
         sink = ClickHouseSink(chain.settings)
         with pytest.raises(Refused, match="no such luck"):
-            sink.insert(b"".join(rows), "token")
+            sink.insert(SOURCE, rows, "token")
         # The copy of the chain begins behind the cut, so that it is tried on every message.
-        assert [place for place, _ in sink.poison(rows)] == [poison]
-        sink.reject([rows[poison]], ["no such luck"], "token")
-        sink.insert(b"".join(rows[:poison] + rows[poison + 1 :]), "token")
+        assert [place for place, _ in sink.poison(SOURCE, rows)] == [poison]
+        sink.reject(SOURCE, [rows[poison]], ["no such luck"], "token")
+        sink.insert(SOURCE, rows[:poison] + rows[poison + 1 :], "token")
         kept = [event["event_id"] for event in events if event["video_id"] in mine]
         kept.remove(events[poison]["event_id"])
         assert [str(one) for (one,) in held(chain, "raw.playback_events", "toString(event_id)")] == sorted(kept)
@@ -201,12 +200,12 @@ def test_erasing_a_viewer_reaches_each_shards_own_tables(shards: list[Chain]) ->
     for chain in shards:
         sink = ClickHouseSink(chain.settings)
         rows, token = next(batches_of(events, len(events)))
-        sink.insert(b"".join(rows), token)
+        sink.insert(SOURCE, rows, token)
         mine = held(chain, "raw.playback_events", "viewer_id")
         theirs = mine.count((viewer,))
         assert theirs
         assert erase(chain.client, [viewer], cluster="two") == Erased(events=theirs, rejects=0)
-        sink.insert(b"".join(rows), "another token")
+        sink.insert(SOURCE, rows, "another token")
         assert {viewer for (viewer,) in mine} - {viewer} == {
             viewer for (viewer,) in held(chain, "raw.playback_events", "viewer_id")
         }

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.erase import Erased, erase, viewer_hash
 from retention_platform.ingest.rejects import Filter, Replay, export, find, read_export, replay
@@ -214,10 +214,10 @@ def test_an_erased_viewers_message_that_cannot_be_stored_is_not_put_aside_either
     assert theirs and len(theirs) < len(messages)
 
     def put_aside(log_id: str) -> None:
-        prefix = row_prefix(log_id, EVENTS_TOPIC)
-        rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+        source = Source(log_id, EVENTS_TOPIC, 0)
+        rows = [(at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
         for _ in range(2):
-            sink.reject(rows, ["no such luck"] * len(rows), f"{log_id}/0-{len(rows)}")
+            sink.reject(source, rows, ["no such luck"] * len(rows), f"{log_id}/0-{len(rows)}")
 
     def places(table: str, log_id: str) -> set[int]:
         found = empty_warehouse.rows(f"select offset from raw.{table} where log_id = '{log_id}'")
@@ -240,10 +240,10 @@ def store_and_put_aside(chain: Chain, events: list[dict[str, Any]], bad: set[int
 
     In what order the engine runs views, and so what has passed when one breaks, is its own affair.
     """
-    sink, prefix = ClickHouseSink(chain.settings), row_prefix("log", EVENTS_TOPIC)
-    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(event).encode()) for at, event in enumerate(events)]
-    sink.insert(b"".join(rows), "token")
-    sink.reject([rows[at] for at in sorted(bad)], ["no such luck"] * len(bad), "token")
+    sink, source = ClickHouseSink(chain.settings), Source("log", EVENTS_TOPIC, 0)
+    rows = [(at, 0, b"k", json.dumps(event).encode()) for at, event in enumerate(events)]
+    sink.insert(source, rows, "token")
+    sink.reject(source, [rows[at] for at in sorted(bad)], ["no such luck"] * len(bad), "token")
 
 
 def test_of_an_erased_viewers_message_that_was_put_aside_the_live_tables_keep_nothing(chain: Chain) -> None:
@@ -346,11 +346,11 @@ def test_an_erased_viewers_id_is_in_no_others_reason(empty_warehouse: Warehouse)
     messages = some_events(5, 60)[:128]
     for message in messages[::2]:
         message["viewer_id"] = GONE
-    prefix = row_prefix("log", EVENTS_TOPIC)
-    rows = [encode_row(prefix, 0, at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
-    poison = sink.poison(rows)
+    source = Source("log", EVENTS_TOPIC, 0)
+    rows = [(at, 0, b"k", json.dumps(message).encode()) for at, message in enumerate(messages)]
+    poison = sink.poison(source, rows)
     assert [at for at, _ in poison] == list(range(len(rows)))
-    sink.reject(rows, [why for _, why in poison], "token")
+    sink.reject(source, rows, [why for _, why in poison], "token")
     quoted = "select count() from raw.rejected_events where position(reason, {gone:String}) > 0"
     assert empty_warehouse.rows(quoted, gone=GONE) > [(0,)], "the test quotes nobody"
     erase(client, [GONE])

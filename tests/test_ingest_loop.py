@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
-from retention_platform.ingest.batch import Intent, decode_row, encode_row, row_prefix
+from retention_platform.ingest.batch import Intent, Row, Source
 from retention_platform.ingest.broker import LogQuestion
 from retention_platform.ingest.consumer import Ingest
 from retention_platform.ingest.quarantine import Fault
@@ -24,8 +24,6 @@ from retention_platform.ingest.sink import Refused
 from retention_platform.settings import load_settings
 
 LOG = "cluster.first"
-#: A row as the loop sends it; all are of one length.
-ROW = encode_row(row_prefix(LOG, EVENTS_TOPIC), 0, 0, 0, b"session", b"{}")
 
 
 class Message:
@@ -220,24 +218,20 @@ class Sink:
     def prepare(self) -> None:
         pass
 
-    def insert(self, rows: bytes, token: str) -> None:
+    def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         self.asked.set()
         if self.silent.is_set():
             threading.Event().wait()
-        offsets = []
-        for at in range(0, len(rows), len(ROW)):
-            log_id, _, _, offset, *_ = decode_row(rows[at : at + len(ROW)])
-            assert token.startswith(log_id), "rows of one log under the token of another"
-            offsets.append(offset)
-        self.inserted.append((token, offsets))
+        assert token.startswith(f"{source.log_id}/{source.topic}/{source.partition}/"), "under another log's token"
+        self.inserted.append((token, [offset for offset, *_ in rows]))
 
-    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+    def rejects(self, source: Source, first: int, end: int) -> int:
         return 0
 
-    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+    def poison(self, source: Source, rows: Sequence[Row]) -> list[Fault]:
         raise AssertionError("nothing is wrong with these rows")
 
-    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+    def reject(self, source: Source, rows: Sequence[Row], reasons: Sequence[str], token: str) -> None:
         raise AssertionError("nothing is wrong with these rows")
 
 
@@ -389,10 +383,10 @@ def test_what_is_read_while_an_insert_is_not_answered_is_bounded_and_goes_on_aft
             super().__init__()
             self.may = threading.Event()
 
-        def insert(self, rows: bytes, token: str) -> None:
+        def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
             self.asked.set()
             assert self.may.wait(30)
-            super().insert(rows, token)
+            super().insert(source, rows, token)
 
     broker, sink = Broker(range(20_000)), Slow()
     with ingesting(broker, tmp_path, monkeypatch, sink, ingest_batch_rows=100):
@@ -417,17 +411,17 @@ def test_what_is_put_aside_is_logged_in_one_line_that_quotes_no_message(
             super().__init__()
             self.rejected: list[int] = []
 
-        def insert(self, rows: bytes, token: str) -> None:
-            if any(decode_row(rows[at : at + len(ROW)])[3] % 3 == 0 for at in range(0, len(rows), len(ROW))):
+        def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
+            if any(offset % 3 == 0 for offset, *_ in rows):
                 raise Refused("Cannot parse string 'viewer-7' as UInt8")
-            super().insert(rows, token)
+            super().insert(source, rows, token)
 
-        def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+        def poison(self, source: Source, rows: Sequence[Row]) -> list[Fault]:
             why = "Cannot parse string 'viewer-7' as UInt8"
-            return [(at, why) for at, row in enumerate(rows) if decode_row(row)[3] % 3 == 0]
+            return [(at, why) for at, (offset, *_) in enumerate(rows) if offset % 3 == 0]
 
-        def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
-            self.rejected += [decode_row(row)[3] for row in rows]
+        def reject(self, source: Source, rows: Sequence[Row], reasons: Sequence[str], token: str) -> None:
+            self.rejected += [offset for offset, *_ in rows]
 
     sink = Poisoned()
     broker = Broker(range(100))

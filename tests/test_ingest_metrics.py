@@ -14,7 +14,7 @@ from retention_platform.ingest.metrics import Figures, Metrics, Rate, read_figur
 def batch_of(rows: int, topic: str = "playback_events") -> Batch:
     batch = Batch(topic, 0, 0, 0.0)
     for offset in range(rows):
-        batch.add(offset, b"row")
+        batch.add((offset, 0, b"", b"row"))
     return batch
 
 

@@ -6,14 +6,13 @@ import json
 import random
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from retention_platform.ingest.batch import decode_row, encode_row, row_prefix
+from retention_platform.ingest.batch import Row, Source
 from retention_platform.ingest.quarantine import ENOUGH, NOT_TRIED, QUESTIONS, find_poison
 from retention_platform.ingest.sink import ClickHouseSink, Refused
 from retention_platform.settings import load_settings
@@ -21,15 +20,15 @@ from retention_platform.warehouse.client import connect
 from tests.conftest import Warehouse
 from tests.messages import EVENT
 
-PREFIX = row_prefix("log", "playback_events")
+SOURCE = Source("log", "playback_events", 0)
 
 
-def rows_of(positions: Sequence[int]) -> list[bytes]:
+def rows_of(positions: Sequence[int]) -> list[Row]:
     """Rows of the inbox, one a position; an event's id and offset are its place."""
     rows = []
     for offset, position in enumerate(positions):
         event = {**EVENT, "event_id": str(uuid.UUID(int=offset)), "position_ms": position}
-        rows.append(encode_row(PREFIX, 0, offset, 0, b"k", json.dumps(event).encode()))
+        rows.append((offset, 0, b"k", json.dumps(event).encode()))
     return rows
 
 
@@ -110,22 +109,6 @@ def test_rows_that_only_fail_together_are_no_ones_fault() -> None:
     assert find_poison(rows_of(range(8)), lambda some: "too many" if len(some) > 2 else None) == []
 
 
-@given(
-    st.text(max_size=200),
-    st.binary(max_size=300),
-    st.binary(max_size=300),
-    st.integers(-(2**31), 2**31 - 1),
-    st.integers(0, 2**40),
-)
-@settings(max_examples=200)
-def test_a_row_is_read_back_as_it_was_written(
-    log_id: str, key: bytes, payload: bytes, partition: int, offset: int
-) -> None:
-    row = encode_row(row_prefix(log_id, "videos"), partition, offset, 1_700_000_000_123, key, payload)
-    when = datetime(2023, 11, 14, 22, 13, 20, 123_000, timezone.utc)
-    assert decode_row(row) == (log_id, "videos", partition, offset, when, key, payload)
-
-
 @pytest.mark.parametrize("level", ["raw.playback_events", "raw.judged_events", "live.middle"])
 def test_only_the_message_that_breaks_a_view_is_put_aside(
     empty_warehouse: Warehouse, tmp_path: Path, level: str
@@ -151,17 +134,17 @@ def test_only_the_message_that_breaks_a_view_is_put_aside(
     # As the consumer does, and again from the beginning or the middle, as after a crash: nothing comes of repeating.
     for repeated in range(2):
         try:
-            sink.insert(b"".join(rows), "token")
+            sink.insert(SOURCE, rows, "token")
             assert repeated, "the test has no poison"
         except Refused as error:
             assert "no such luck" in str(error)
-        poison = sink.poison(rows)
+        poison = sink.poison(SOURCE, rows)
         assert [rows_of(positions)[index] for index, _ in poison] == [rows[40], rows[81]]
         assert all("no such luck" in why for _, why in poison)
         for _ in range(2):
-            sink.reject([rows[index] for index, _ in poison], [why for _, why in poison], "token")
+            sink.reject(SOURCE, [rows[index] for index, _ in poison], [why for _, why in poison], "token")
             good = [row for index, row in enumerate(rows) if index not in {40, 81}]
-            sink.insert(b"".join(good), "token")
+            sink.insert(SOURCE, good, "token")
     after = {name for (name,) in client.query("select name from system.databases").result_rows}
     assert after == before, "the probe is gone"
     stored = [row[0] for row in client.query("select position_ms from raw.playback_events order by offset").result_rows]
@@ -181,7 +164,7 @@ def test_what_is_put_aside_of_a_batch_once_more_is_stored_too(empty_warehouse: W
     rows = rows_of(range(4))
     sink = ClickHouseSink(empty_warehouse.settings)
     for chosen in ([0], [2], [0], [2, 3]):
-        sink.reject([rows[at] for at in chosen], ["no such luck"] * len(chosen), "token")
+        sink.reject(SOURCE, [rows[at] for at in chosen], ["no such luck"] * len(chosen), "token")
     found = empty_warehouse.rows("select offset from raw.rejected_events final order by offset")
     assert found == [(0,), (2,), (3,)]
     ((first,),) = empty_warehouse.rows("select count() from raw.rejected_events where offset = 0")
@@ -194,7 +177,7 @@ def test_when_no_message_is_at_fault_nothing_is_put_aside(empty_warehouse: Wareh
     rows = rows_of(range(20))
     client.command("drop table raw.playback_events sync")
     with pytest.raises(Exception, match="did not take the batch") as failure:
-        sink.insert(b"".join(rows), "token")
+        sink.insert(SOURCE, rows, "token")
     assert not isinstance(failure.value, Refused), "a missing table is nobody's message"
 
 
@@ -203,5 +186,5 @@ def test_a_server_that_is_away_is_no_refusal(tmp_path: Path) -> None:
 
     sink = ClickHouseSink(load_settings(retention_home=tmp_path, clickhouse_port=free_port()))
     with pytest.raises(Exception, match="does not answer") as failure:
-        sink.insert(b"".join(rows_of(range(3))), "token")
+        sink.insert(SOURCE, rows_of(range(3)), "token")
     assert not isinstance(failure.value, Refused)

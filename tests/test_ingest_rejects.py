@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retention_platform.errors import RetentionError, ServiceError
-from retention_platform.ingest.batch import encode_row, row_prefix
+from retention_platform.ingest.batch import Source
 from retention_platform.ingest.rejects import Filter, Reject, Replay, count, export, find, read_export, replay
 from retention_platform.ingest.rejects_cli import moment
 from retention_platform.ingest.sink import ClickHouseSink
@@ -45,9 +45,8 @@ VIDEOS = {0: json.dumps({**VIDEO, "title": ""}).encode()}
 def client(empty_warehouse: Warehouse) -> Iterator[Client]:
     sink = ClickHouseSink(empty_warehouse.settings)
     for topic, messages in (("playback_events", EVENTS), ("videos", VIDEOS)):
-        prefix = row_prefix("log", topic)
-        rows = b"".join(encode_row(prefix, 2, offset, 0, b"\xffkey", message) for offset, message in messages.items())
-        sink.insert(rows, f"token {topic}")
+        rows = [(offset, 0, b"\xffkey", message) for offset, message in messages.items()]
+        sink.insert(Source("log", topic, 2), rows, f"token {topic}")
     client = connect(empty_warehouse.settings)
     yield client
     client.close()

@@ -9,14 +9,28 @@ from __future__ import annotations
 import json
 import struct
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
-#: Columns of raw.inbox in the order that `encode_row` writes them.
+#: Columns of raw.inbox in the order that `encode_rows` writes them.
 INBOX_COLUMNS = ("log_id", "topic", "partition", "offset", "message_time", "key", "payload")
 
-_PLACE = struct.Struct("<iqq")
+#: A message: its offset, the broker's time in milliseconds, key and payload.
+Row = tuple[int, int, bytes, bytes]
+
+#: Bytes that a row has beside its key and payload, roughly.
+_ROW_BYTES = 24
+_DICTIONARY, _COUNT = struct.Struct("<QQQ"), struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A partition of one particular log."""
+
+    log_id: str
+    topic: str
+    partition: int
 
 
 @dataclass(frozen=True)
@@ -63,38 +77,42 @@ def where_to_start(log_id: str, low: int, committed: int | None, metadata: str |
     return Start(committed, intent.end)
 
 
-def row_prefix(log_id: str, topic: str) -> bytes:
-    """The first two columns in RowBinary; the same for every row of a partition."""
-    return _text(log_id.encode()) + _text(topic.encode())
+def encode_rows(source: Source, rows: Sequence[Row]) -> bytes:
+    """Rows of raw.inbox as one block of ClickHouse's Native format: column by column. At least one row."""
+    count = len(rows)
+    offsets, times, keys, payloads = zip(*rows, strict=True)
+    head = (
+        _length(len(INBOX_COLUMNS)) + _length(count),
+        *(_column("log_id", "LowCardinality(String)"), _repeated(source.log_id, count)),
+        *(_column("topic", "LowCardinality(String)"), _repeated(source.topic, count)),
+        *(_column("partition", "Int32"), struct.pack("<i", source.partition) * count),
+        *(_column("offset", "Int64"), struct.pack(f"<{count}q", *offsets)),
+        *(_column("message_time", "DateTime64(3, 'UTC')"), struct.pack(f"<{count}q", *times)),
+    )
+    return b"".join((*head, _column("key", "String"), *_texts(keys), _column("payload", "String"), *_texts(payloads)))
 
 
-def encode_row(prefix: bytes, partition: int, offset: int, time_ms: int, key: bytes, payload: bytes) -> bytes:
-    """One row of raw.inbox in ClickHouse's RowBinary."""
-    place = _PLACE.pack(partition, offset, time_ms)
-    return b"".join((prefix, place, _length(len(key)), key, _length(len(payload)), payload))
+def _column(name: str, kind: str) -> bytes:
+    return _text(name.encode()) + _text(kind.encode())
 
 
-def decode_row(row: bytes) -> tuple[str, str, int, int, datetime, str | bytes, str | bytes]:
-    """What `encode_row` wrote: log, topic, partition, offset, the broker's time, key and payload."""
-    log_id, at = _read_text(row, 0)
-    topic, at = _read_text(row, at)
-    partition, offset, time_ms = _PLACE.unpack_from(row, at)
-    key, at = _read_text(row, at + _PLACE.size)
-    payload, _ = _read_text(row, at)
-    when = datetime.fromtimestamp(0, timezone.utc) + timedelta(milliseconds=time_ms)
-    return log_id.decode(), topic.decode(), partition, offset, when, key, payload
+def _repeated(value: str, count: int) -> bytes:
+    """A column of the type LowCardinality(String) with one value: a dictionary of one key, and its index each time."""
+    version, own_keys_of_one_byte, size = 1, 0x600, 1
+    return (
+        _DICTIONARY.pack(version, own_keys_of_one_byte, size)
+        + _text(value.encode())
+        + _COUNT.pack(count)
+        + bytes(count)
+    )
 
 
-def _read_text(row: bytes, at: int) -> tuple[bytes, int]:
-    """The text that begins at ``at``, and where it ends."""
-    length = shift = 0
-    while True:
-        byte = row[at]
-        at += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return row[at : at + length], at + length
-        shift += 7
+def _texts(values: Sequence[bytes]) -> list[bytes]:
+    """A column of the type String: each length, and behind it each value."""
+    pieces = [b""] * (2 * len(values))
+    pieces[::2] = map(_length, map(len, values))
+    pieces[1::2] = values
+    return pieces
 
 
 def _text(value: bytes) -> bytes:
@@ -103,7 +121,7 @@ def _text(value: bytes) -> bytes:
 
 @lru_cache(maxsize=1 << 16)
 def _length(value: int) -> bytes:
-    """Unsigned LEB128, as RowBinary gives lengths."""
+    """Unsigned LEB128, as ClickHouse gives lengths."""
     if value < 0x80:
         return bytes((value,))
     out = bytearray()
@@ -128,15 +146,16 @@ class Batch:
     size: int = 0
     #: When messages last came, on the clock of opened_at.
     added_at: float = 0.0
-    rows: list[bytes] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.end = max(self.end, self.start)
 
-    def add(self, offset: int, row: bytes) -> None:
-        """Append the message at ``offset``."""
+    def add(self, row: Row) -> None:
+        """Append a message."""
+        offset, _, key, payload = row
         self.rows.append(row)
-        self.size += len(row)
+        self.size += len(key) + len(payload) + _ROW_BYTES
         self.end = offset + 1
 
     def takes(self, offset: int) -> bool:

@@ -22,7 +22,7 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from retention_platform.errors import ServiceError
-from retention_platform.ingest.batch import Batch, Intent, Limits, Start, encode_row, row_prefix, where_to_start
+from retention_platform.ingest.batch import Batch, Intent, Limits, Source, Start, where_to_start
 from retention_platform.ingest.broker import TOPICS, LogQuestion, LogWatch, broker_away, log_identity
 from retention_platform.ingest.metrics import Metrics
 from retention_platform.ingest.pseudonym import Pseudonyms
@@ -118,7 +118,6 @@ class Ingest:
         self._limits = Limits(settings.ingest_batch_rows, settings.ingest_batch_bytes, settings.ingest_batch_seconds)
         self._metrics = metrics or Metrics()
         self._log_ids: dict[str, str] = {}
-        self._prefixes: dict[str, bytes] = {}
         self._ours: dict[Place, Assigned] = {}
         self._watch = LogWatch(settings)
         self._asked: LogQuestion | None = None
@@ -223,7 +222,6 @@ class Ingest:
 
     def _know(self, log_ids: dict[str, str]) -> None:
         self._log_ids.update(log_ids)
-        self._prefixes = {topic: row_prefix(log_id, topic) for topic, log_id in self._log_ids.items()}
 
     def _look_at_logs(self, consumer: Consumer, now: float) -> None:
         """Notice a topic made anew of which nothing comes, because what we wait for is behind its end."""
@@ -278,8 +276,7 @@ class Ingest:
             key, value = message.key() or b"", message.value() or b""
             if self._pseudonyms is not None:
                 value = self._pseudonyms.message(topic, value)
-            row = encode_row(self._prefixes[topic], partition, offset, max(message.timestamp()[1], 0), key, value)
-            batch.add(offset, row)
+            batch.add((offset, max(message.timestamp()[1], 0), key, value))
             batch.added_at = now
 
     def _belongs(self, consumer: Consumer, assigned: Assigned, offset: int, skipped: set[Place]) -> bool:
@@ -306,9 +303,7 @@ class Ingest:
             skipped.add(place)
             return False
         if offset > batch.end:
-            log.warning(
-                "%s/%d: offsets %d to %d are not on the broker (any more)", *place, batch.end, offset - 1
-            )
+            log.warning("%s/%d: offsets %d to %d are not on the broker (any more)", *place, batch.end, offset - 1)
         return True
 
     def _hold_back(self, consumer: Consumer) -> None:
@@ -376,14 +371,15 @@ class Ingest:
     def _insert(self, assigned: Assigned, batch: Batch, log_id: str) -> bool:
         """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""
         began = time.perf_counter()
+        source = Source(log_id, batch.topic, batch.partition)
         # Of a repeated range nothing may be on the broker any more.
         while batch.rows and not assigned.lost:
             token = batch.token(log_id, deduplicate=self._settings.ingest_deduplicate)
             try:
-                self._sink.insert(b"".join(batch.rows), token)
+                self._sink.insert(source, batch.rows, token)
             except Refused as error:
                 # The server is there and says no: is it something in the batch?
-                if self._quarantine(batch, token):
+                if self._quarantine(source, batch, token):
                     continue
                 reason: ServiceError = error
             except ServiceError as error:
@@ -391,7 +387,7 @@ class Ingest:
             else:
                 self._clickhouse.over()
                 self._metrics.inserted(batch, time.perf_counter() - began)
-                self._count_rejects(batch, log_id)
+                self._count_rejects(source, batch)
                 return True
             self._metrics.retried()
             if self._stopping.wait(0):
@@ -400,18 +396,18 @@ class Ingest:
             self._stopping.wait(self._clickhouse.pause(str(reason)))
         return not batch.rows
 
-    def _count_rejects(self, batch: Batch, log_id: str) -> None:
+    def _count_rejects(self, source: Source, batch: Batch) -> None:
         """ClickHouse parses, so it alone knows. Where it is gone again the figure is too low, no more."""
         with contextlib.suppress(ServiceError):
-            place = (batch.topic, batch.partition, batch.start, batch.range_end)
-            self._metrics.rejected(batch.topic, self._sink.rejects(log_id, *place))
+            self._metrics.rejected(batch.topic, self._sink.rejects(source, batch.start, batch.range_end))
 
-    def _quarantine(self, batch: Batch, token: str) -> bool:
+    def _quarantine(self, source: Source, batch: Batch, token: str) -> bool:
         """Put the messages that ClickHouse cannot store among the rejected; False when none of them is at fault."""
         try:
-            poison = self._sink.poison(batch.rows)
+            poison = self._sink.poison(source, batch.rows)
             if poison:
-                self._sink.reject([batch.rows[index] for index, _ in poison], [why for _, why in poison], token)
+                rows, reasons = [batch.rows[index] for index, _ in poison], [why for _, why in poison]
+                self._sink.reject(source, rows, reasons, token)
         except ServiceError:
             return False
         if not poison:

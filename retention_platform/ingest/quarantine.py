@@ -11,12 +11,14 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from retention_platform.warehouse.cluster import stored
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+T = TypeVar("T")
 
 #: Which row of a batch cannot be stored, and why.
 Fault = tuple[int, str]
@@ -32,7 +34,7 @@ NOT_TRIED = "not tried alone, since too much of its batch cannot be stored"
 _REFERENCE = re.compile(r"(?<![\w.`])`?((?:raw|live)(?:_local)?)`?\.")
 
 
-def find_poison(rows: Sequence[bytes], fault: Callable[[Sequence[bytes]], str | None]) -> list[Fault]:
+def find_poison(rows: Sequence[T], fault: Callable[[Sequence[T]], str | None]) -> list[Fault]:
     """The rows for which ``fault`` has a reason, by halving; in the order of their places.
 
     ``fault`` says why some rows cannot be stored together, None when they can. Where more than a third cannot be, be it

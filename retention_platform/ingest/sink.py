@@ -6,13 +6,13 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol
 
 from clickhouse_connect.driver.exceptions import Error
 
 from retention_platform.errors import ServiceError
-from retention_platform.ingest.batch import INBOX_COLUMNS, decode_row
+from retention_platform.ingest.batch import INBOX_COLUMNS, Row, Source, encode_rows
 from retention_platform.ingest.quarantine import Fault, Probe, find_poison
 from retention_platform.settings import Settings
 from retention_platform.warehouse.client import connect, first_line
@@ -46,6 +46,7 @@ _NOT_THE_ROWS = {
     *(279, 285, 286, 497, 516, 598, 600, 734, 999),
 }
 
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 #: A statement's parameters travel in its address, which servers allow a limited length.
 _OFFSETS_A_DELETE = 5_000
 
@@ -65,22 +66,22 @@ class Sink(Protocol):
     def prepare(self) -> None:
         """Do ahead of the first batch what needs no batch. Raises nothing that a batch would not."""
 
-    def insert(self, rows: bytes, token: str) -> None:
-        """Insert rows of raw.inbox in RowBinary.
+    def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
+        """Insert messages into raw.inbox.
 
         Raises ServiceError when it may not have happened, and Refused where a row may be why.
         """
 
-    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+    def poison(self, source: Source, rows: Sequence[Row]) -> list[Fault]:
         """Which of the rows cannot be stored, and why, without storing any. Raises ServiceError when nobody can say."""
 
-    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+    def reject(self, source: Source, rows: Sequence[Row], reasons: Sequence[str], token: str) -> None:
         """Store rows among the rejected, and nowhere else; of erased viewers only their places.
 
         Raises ServiceError when it may not have happened.
         """
 
-    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+    def rejects(self, source: Source, first: int, end: int) -> int:
         """How many of the offsets ``first`` to before ``end`` are among the rejected. Raises ServiceError."""
 
 
@@ -95,21 +96,21 @@ class ClickHouseSink:
         with self._told:
             pass
 
-    def insert(self, rows: bytes, token: str) -> None:
+    def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         """See `Sink`."""
+        block = encode_rows(source, rows)
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         with self._told as client:
-            client.raw_insert("raw.inbox", INBOX_COLUMNS, rows, settings=settings, fmt="RowBinary")
+            client.raw_insert("raw.inbox", INBOX_COLUMNS, block, settings=settings, fmt="Native")
 
-    def poison(self, rows: Sequence[bytes]) -> list[Fault]:
+    def poison(self, source: Source, rows: Sequence[Row]) -> list[Fault]:
         """See `Sink`."""
         with self._told as client, Probe(client) as probe:
 
-            def fault(some: Sequence[bytes]) -> str | None:
+            def fault(some: Sequence[Row]) -> str | None:
                 try:
-                    client.raw_insert(
-                        probe.inbox, INBOX_COLUMNS, b"".join(some), settings=INSERT_SETTINGS, fmt="RowBinary"
-                    )
+                    block = encode_rows(source, some)
+                    client.raw_insert(probe.inbox, INBOX_COLUMNS, block, settings=INSERT_SETTINGS, fmt="Native")
                 except Error as error:
                     if error.code is None or error.code in _NOT_THE_ROWS:
                         raise
@@ -118,21 +119,21 @@ class ClickHouseSink:
 
             return find_poison(rows, fault)
 
-    def reject(self, rows: Sequence[bytes], reasons: Sequence[str], token: str) -> None:
+    def reject(self, source: Source, rows: Sequence[Row], reasons: Sequence[str], token: str) -> None:
         """See `Sink`. What a view further down broke may be in the raw tables already: there it is taken out again."""
         now = datetime.now(timezone.utc)
         rejected = []
-        for row, reason in zip(rows, reasons, strict=True):
-            place = decode_row(row)
-            rejected.append([*place, "message", f"message: cannot be stored: {reason}", now])
-        log_id, topic, partition, *_ = rejected[0]
-        offsets = [place[3] for place in rejected]
+        for (offset, time_ms, key, payload), reason in zip(rows, reasons, strict=True):
+            when = _EPOCH + timedelta(milliseconds=time_ms)
+            place = (source.log_id, source.topic, source.partition, offset)
+            rejected.append([*place, when, key, payload, "message", f"message: cannot be stored: {reason}", now])
+        offsets = [offset for offset, *_ in rows]
         # Of one batch others may follow: which rows they are belongs to what must not be stored twice.
         which = hashlib.sha256(repr(offsets).encode()).hexdigest()[:16]
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison/{which}"}
         # Told by this clock, since no mutation of a replicated table may ask for the time.
         day_ago = int((time.time() - 86_400) * 1000)
-        batch = {"since": day_ago, "log": log_id, "topic": topic, "partition": partition}
+        batch = {"since": day_ago, "log": source.log_id, "topic": source.topic, "partition": source.partition}
         with self._told as client:
             client.insert("raw.put_aside", rejected, column_names=_REJECTED_COLUMNS, settings=settings)
             for table in ("raw.playback_events", "raw.videos"):
@@ -146,13 +147,16 @@ class ClickHouseSink:
                         parameters={**batch, "offsets": some},
                     )
 
-    def rejects(self, log_id: str, topic: str, partition: int, first: int, end: int) -> int:
+    def rejects(self, source: Source, first: int, end: int) -> int:
         """See `Sink`."""
         with self._told as client:
             found = client.query(
                 "select count() from raw.rejected_events where topic = {topic:String} and log_id = {log:String} "
                 "and partition = {partition:Int32} and offset >= {first:Int64} and offset < {end:Int64}",
-                parameters={"topic": topic, "log": log_id, "partition": partition, "first": first, "end": end},
+                parameters={
+                    **{"topic": source.topic, "log": source.log_id, "partition": source.partition},
+                    **{"first": first, "end": end},
+                },
             )
             return int(found.result_rows[0][0])
 
