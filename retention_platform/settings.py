@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     dashboard_port: int = 8501
     api_base_url: str = "http://127.0.0.1:8000"
 
-    ingest_batch_rows: int = Field(default=50_000, ge=1)
-    ingest_batch_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    ingest_batch_rows: int = Field(default=100_000, ge=1)
+    ingest_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
     ingest_batch_seconds: float = Field(default=1.0, gt=0)
     ingest_answer_seconds: int = Field(
         default=60, ge=1, description="how long ClickHouse may be silent on a batch before it is sent again"

@@ -141,7 +141,7 @@ def test_what_is_encoded_is_what_clickhouse_reads(empty_warehouse: Warehouse) ->
             (2**62 + at, 1_700_000_000_123 + at, b"\xff" * (at % 200), b"\x80" * size)
             for at, size in enumerate(lengths)
         ]
-        client.raw_insert("raw.read", INBOX_COLUMNS, encode_rows(source, rows), fmt="Native")
+        client.raw_insert("raw.read", INBOX_COLUMNS, b"".join(encode_rows(source, rows)), fmt="Native")
         found = empty_warehouse.rows(
             "select log_id, topic, partition, offset, toUnixTimestamp64Milli(message_time), hex(key), hex(payload) "
             f"from raw.read where log_id = '{source.log_id}' order by offset"

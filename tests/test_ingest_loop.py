@@ -16,9 +16,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
-from retention_platform.ingest.batch import Intent, Row, Source
+from retention_platform.ingest.batch import Batch, Intent, Row, Source
 from retention_platform.ingest.broker import LogQuestion
-from retention_platform.ingest.consumer import Ingest
+from retention_platform.ingest.consumer import Assigned, Ingest
 from retention_platform.ingest.quarantine import Fault
 from retention_platform.ingest.sink import Refused
 from retention_platform.settings import load_settings
@@ -431,3 +431,37 @@ def test_what_is_put_aside_is_logged_in_one_line_that_quotes_no_message(
     assert [offset for _, offsets in sink.inserted for offset in offsets] == [n for n in range(100) if n % 3]
     told = [message for message in caplog.messages if "rejected" in message]
     assert len(told) < 5 and "viewer-7" not in caplog.text
+
+
+def test_when_enough_is_held_it_is_inserted_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "READ_AT_ONCE", 100)
+    monkeypatch.setattr(loop, "FULL_BATCHES_HELD", 0.5)
+    broker = Broker(range(200))
+    with ingesting(broker, tmp_path, monkeypatch, ingest_batch_seconds=60.0, ingest_batch_bytes=10_000) as sink:
+        wait_until(lambda: broker.mark is not None and broker.mark.offset == 200)
+    assert [offsets for _, offsets in sink.inserted] == [list(range(200))], "neither full nor old"
+
+
+def test_while_enough_is_held_only_what_is_repeated_is_read_on(tmp_path: Path) -> None:
+    class Consumer:
+        def __init__(self) -> None:
+            self.paused = set[int]()
+
+        def pause(self, places: list[TopicPartition]) -> None:
+            self.paused |= {place.partition for place in places}
+
+        def resume(self, places: list[TopicPartition]) -> None:
+            self.paused -= {place.partition for place in places}
+
+    settings = load_settings(retention_home=tmp_path, kafka_bootstrap_servers="nowhere", ingest_batch_bytes=1_000)
+    ingest, consumer = Ingest(settings, Sink()), Consumer()
+    for partition in range(12):
+        batch = Batch(EVENTS_TOPIC, partition, 0, 0.0, replay_end=9 if partition == 7 else None)
+        batch.add((0, 0, b"", b"x" * 350))
+        ingest._ours[EVENTS_TOPIC, partition] = Assigned(batch)
+    ingest._hold_back(consumer)  # type: ignore[arg-type]
+    assert consumer.paused == {*range(12)} - {7}
+    for partition in range(6):
+        del ingest._ours[EVENTS_TOPIC, partition]
+    ingest._hold_back(consumer)  # type: ignore[arg-type]
+    assert consumer.paused == {*range(6)}, "less is held: the others are read again"

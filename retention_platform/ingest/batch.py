@@ -77,19 +77,20 @@ def where_to_start(log_id: str, low: int, committed: int | None, metadata: str |
     return Start(committed, intent.end)
 
 
-def encode_rows(source: Source, rows: Sequence[Row]) -> bytes:
-    """Rows of raw.inbox as one block of ClickHouse's Native format: column by column. At least one row."""
+def encode_rows(source: Source, rows: Sequence[Row]) -> list[bytes]:
+    """Rows of raw.inbox as one block of ClickHouse's Native format, in pieces to be joined; at least one row."""
     count = len(rows)
     offsets, times, keys, payloads = zip(*rows, strict=True)
-    head = (
+    return [
         _length(len(INBOX_COLUMNS)) + _length(count),
         *(_column("log_id", "LowCardinality(String)"), _repeated(source.log_id, count)),
         *(_column("topic", "LowCardinality(String)"), _repeated(source.topic, count)),
         *(_column("partition", "Int32"), struct.pack("<i", source.partition) * count),
         *(_column("offset", "Int64"), struct.pack(f"<{count}q", *offsets)),
         *(_column("message_time", "DateTime64(3, 'UTC')"), struct.pack(f"<{count}q", *times)),
-    )
-    return b"".join((*head, _column("key", "String"), *_texts(keys), _column("payload", "String"), *_texts(payloads)))
+        *(_column("key", "String"), *_texts(keys)),
+        *(_column("payload", "String"), *_texts(payloads)),
+    ]
 
 
 def _column(name: str, kind: str) -> bytes:

@@ -46,6 +46,9 @@ STOP_SECONDS = 5.0
 GAP_SEEKS = 3
 #: Messages read at once: of many more, the first are out of the processor's caches before the last have come.
 READ_AT_ONCE = 2_000
+#: Full batches' worth of messages that are held in memory, whatever the number of partitions; beyond that nothing more
+#: is read, and what there is is inserted as it is.
+FULL_BATCHES_HELD = 4
 #: Batches inserted at the same time, of different partitions.
 PARALLEL_INSERTS = 2
 
@@ -149,7 +152,7 @@ class Ingest:
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": 6_000,
                 # What librdkafka may hold in memory ahead of us.
-                "queued.max.messages.kbytes": 64 * 1024,
+                "queued.max.messages.kbytes": 16 * 1024,
                 "fetch.wait.max.ms": 100,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
@@ -307,13 +310,27 @@ class Ingest:
         return True
 
     def _hold_back(self, consumer: Consumer) -> None:
-        """Pause partitions whose next batch is full while one is being inserted; resume the others."""
+        """Pause partitions whose next batch is full while one is being inserted, all when enough is held; resume the
+        others. A range that is repeated is read to its end, since only whole it is inserted.
+        """
+        enough = self._holds_enough()
         for assigned in self._ours.values():
             full = assigned.flying is not None and assigned.filling.is_full(self._limits)
+            full = full or (enough and assigned.filling.replay_end is None)
             if full != assigned.paused:
                 places = [TopicPartition(assigned.filling.topic, assigned.filling.partition)]
                 (consumer.pause if full else consumer.resume)(places)
                 assigned.paused = full
+
+    def _holds_enough(self) -> bool:
+        """Whether more should not be held in memory."""
+        held = sum(
+            batch.size
+            for assigned in self._ours.values()
+            for batch in (assigned.filling, assigned.flying)
+            if batch is not None
+        )
+        return held >= FULL_BATCHES_HELD * self._limits.size
 
     def _tell_lag(self, consumer: Consumer, now: float) -> None:
         """Once a second, from what librdkafka knows anyway."""
@@ -337,6 +354,7 @@ class Ingest:
         marks: list[tuple[Assigned, TopicPartition]] = []
         landed: list[tuple[Assigned, Batch]] = []
         starting: list[tuple[Assigned, Batch]] = []
+        everything = everything or self._holds_enough()
         for assigned in list(self._ours.values()):
             if assigned.flying is not None:
                 if assigned.done is None or not assigned.done.done():

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clickhouse_connect.driver.exceptions import Error
 
@@ -98,10 +98,9 @@ class ClickHouseSink:
 
     def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         """See `Sink`."""
-        block = encode_rows(source, rows)
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         with self._told as client:
-            client.raw_insert("raw.inbox", INBOX_COLUMNS, block, settings=settings, fmt="Native")
+            _insert(client, "raw.inbox", source, rows, settings)
 
     def poison(self, source: Source, rows: Sequence[Row]) -> list[Fault]:
         """See `Sink`."""
@@ -109,8 +108,7 @@ class ClickHouseSink:
 
             def fault(some: Sequence[Row]) -> str | None:
                 try:
-                    block = encode_rows(source, some)
-                    client.raw_insert(probe.inbox, INBOX_COLUMNS, block, settings=INSERT_SETTINGS, fmt="Native")
+                    _insert(client, probe.inbox, source, some, INSERT_SETTINGS)
                 except Error as error:
                     if error.code is None or error.code in _NOT_THE_ROWS:
                         raise
@@ -159,6 +157,13 @@ class ClickHouseSink:
                 },
             )
             return int(found.result_rows[0][0])
+
+
+def _insert(client: Client, table: str, source: Source, rows: Sequence[Row], settings: dict[str, Any]) -> None:
+    """Insert into ``table``, which is raw.inbox or like it."""
+    # Told the table, the client would copy the block to put the statement before it.
+    statement = f"insert into {table} ({', '.join(INBOX_COLUMNS)}) format Native\n".encode()
+    client.raw_insert("", insert_block=b"".join((statement, *encode_rows(source, rows))), settings=settings)
 
 
 class _Told:
