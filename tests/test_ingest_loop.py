@@ -214,9 +214,10 @@ class Sink:
         #: Set: inserts are not answered, for ever.
         self.silent = threading.Event()
         self.asked = threading.Event()
+        self.prepared = threading.Event()
 
     def prepare(self) -> None:
-        pass
+        self.prepared.set()
 
     def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         self.asked.set()
@@ -465,3 +466,9 @@ def test_while_enough_is_held_only_what_is_repeated_is_read_on(tmp_path: Path) -
         del ingest._ours[EVENTS_TOPIC, partition]
     ingest._hold_back(consumer)  # type: ignore[arg-type]
     assert consumer.paused == {*range(6)}, "less is held: the others are read again"
+
+
+def test_where_batches_go_is_prepared_before_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ingesting(Broker([0]), tmp_path, monkeypatch, ingest_batch_seconds=60.0) as sink:
+        assert sink.prepared.wait(30)
+        assert not sink.asked.is_set()
