@@ -151,8 +151,9 @@ class Ingest:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": 6_000,
-                # What librdkafka may hold in memory ahead of us.
+                # What librdkafka may hold in memory ahead of us, and how long it then waits: a second unless told.
                 "queued.max.messages.kbytes": 16 * 1024,
+                "fetch.queue.backoff.ms": 20,
                 "fetch.wait.max.ms": 100,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
