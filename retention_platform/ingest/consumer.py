@@ -162,9 +162,7 @@ class Ingest:
         )
         self._join(consumer)
         log.info("reading %s as group %s", " and ".join(TOPICS), self._settings.kafka_group)
-        with Workers(PARALLEL_INSERTS, "insert") as pool:
-            # What goes wrong here goes wrong again with the first batch, and is told then.
-            pool.submit(self._sink.prepare)
+        with Workers(PARALLEL_INSERTS, "insert", self._prepare) as pool:
             try:
                 self._loop(consumer, pool)
                 self._finish(consumer, pool)
@@ -386,6 +384,11 @@ class Ingest:
             assigned.flying = batch
             # The log that it was read from: the next assignment may find another under this name.
             assigned.done = pool.submit(partial(self._insert, assigned, batch, self._log_ids[batch.topic]))
+
+    def _prepare(self) -> None:
+        # What goes wrong here goes wrong again with the first batch, and is told then.
+        with contextlib.suppress(ServiceError):
+            self._sink.prepare()
 
     def _insert(self, assigned: Assigned, batch: Batch, log_id: str) -> bool:
         """Insert until it is taken; False when the partition was lost, or we are stopping, before it was."""

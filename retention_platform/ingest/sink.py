@@ -64,7 +64,7 @@ class Sink(Protocol):
     """Where batches go."""
 
     def prepare(self) -> None:
-        """Do ahead of the first batch what needs no batch. Raises nothing that a batch would not."""
+        """Do ahead of this thread's first batch what needs no batch. Raises ServiceError, as that batch then would."""
 
     def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         """Insert messages into raw.inbox.
@@ -167,18 +167,17 @@ def _insert(client: Client, table: str, source: Source, rows: Sequence[Row], set
 
 
 class _Told:
-    """The client of all threads; what goes wrong with it is a ServiceError, and the next use connects again."""
+    """Each thread's client; what goes wrong with it is a ServiceError, and the thread's next use connects again."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client: Client | None = None
-        self._connecting = threading.Lock()
+        self._threads = threading.local()
 
     def __enter__(self) -> Client:
-        with self._connecting:
-            if self._client is None:
-                self._client = self._connected()
-            return self._client
+        client: Client | None = getattr(self._threads, "client", None)
+        if client is None:
+            client = self._threads.client = self._connected()
+        return client
 
     def _connected(self) -> Client:
         seconds = self._settings.ingest_answer_seconds
@@ -196,7 +195,7 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, ServiceError) or not isinstance(error, Exception):
             return
-        self._client = None
+        self._threads.client = None
         code = error.code if isinstance(error, Error) else None
         hint = ": run `retention migrate`" if code == 60 else ""
         meaning = ServiceError if code is None or code in _NOT_THE_ROWS else Refused

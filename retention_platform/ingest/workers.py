@@ -17,9 +17,13 @@ T = TypeVar("T")
 
 
 class Workers:
-    """So many daemon threads that take one piece of work after the other. Leaving the context waits for none."""
+    """So many daemon threads that take one piece of work after the other. Leaving the context waits for none.
 
-    def __init__(self, count: int, name: str) -> None:
+    Each begins with ``begin``, which raises nothing.
+    """
+
+    def __init__(self, count: int, name: str, begin: Callable[[], None] = lambda: None) -> None:
+        self._begin = begin
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(count)]
 
@@ -50,5 +54,6 @@ class Workers:
         return future
 
     def _run(self) -> None:
+        self._begin()
         while (work := self._work.get()) is not None:
             work()
