@@ -8,6 +8,7 @@ import gzip
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -366,6 +367,65 @@ def test_what_was_inserted_survives_a_kill(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGKILL)
     with running(tmp_path / "data") as server:
         assert post(server.url, "select sum(x) from default.t").text == "3\n"
+
+
+def test_a_definition_that_a_full_disk_would_cut_short_is_refused(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        with running(disk / "data") as server:
+            assert post(server.url, "create database d").status_code == 200
+            assert post(server.url, "create view d.one as select 1 as x").status_code == 200
+            with (disk / "filler").open("wb") as filler:
+                os.posix_fallocate(filler.fileno(), 0, shutil.disk_usage(disk).free - (1 << 20))
+            for statement in (
+                "create or replace view d.one as select 2 as x",
+                "create table d.t (x Int32) engine = MergeTree order by x",
+                "/* to another name */ rename table d.one to d.other",
+            ):
+                answer = post(server.url, statement)
+                assert answer.headers["X-ClickHouse-Exception-Code"] == "243", answer.text
+                assert "NOT_ENOUGH_SPACE" in answer.text
+            assert post(server.url, "select x from d.one").text == "1\n"
+            # What makes room is not refused.
+            assert post(server.url, "drop view d.one").status_code == 200
+            (disk / "filler").unlink()
+            assert post(server.url, "create view d.one as select 3 as x").status_code == 200
+            os.kill(server.pid, signal.SIGKILL)
+        with running(disk / "data") as server:
+            assert post(server.url, "select x from d.one").text == "3\n"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 40])
+def test_a_definition_that_was_cut_short_is_put_aside_and_the_rest_opens(
+    tmp_path: Path, left: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(tmp_path / "data") as server:
+        for statement in (
+            "create database d",
+            "create table d.kept (x Int32) engine = MergeTree order by x",
+            "insert into d.kept values (1)",
+            "create view d.cut as select 1 as x",
+        ):
+            assert post(server.url, statement).status_code == 200
+        os.kill(server.pid, signal.SIGKILL)
+    (definition,) = (tmp_path / "data").glob("store/*/*/cut.sql")
+    os.truncate(definition, left)
+    with running(tmp_path / "data") as server:
+        assert post(server.url, "select x from d.kept").text == "1\n"
+        assert post(server.url, "show tables from d").text == "kept\n"
+        assert post(server.url, "create view d.cut as select 2 as x").status_code == 200
+        assert post(server.url, "select x from d.cut").text == "2\n"
+    assert f"{definition.relative_to(tmp_path / 'data')} was cut short" in capfd.readouterr().err
+    (aside,) = (tmp_path / "data" / "cut_definitions").iterdir()
+    assert (aside.name, aside.stat().st_size) == (f"{definition.parent.name}.cut.sql", left)
 
 
 @pytest.mark.parametrize("what", ["folder", "port"])

@@ -95,7 +95,21 @@ class World:
         with (self.folder / "clickhouse.log").open("ab") as log:
             popen = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.clickhouse = Process(popen)
-        wait_until(lambda: answers(f"http://127.0.0.1:{self.clickhouse_port}/ping"), "ClickHouse to answer")
+
+        def is_there() -> bool:
+            assert popen.poll() is None, f"ClickHouse ended by itself with {popen.returncode}: {self.clickhouse_log()}"
+            return answers(f"http://127.0.0.1:{self.clickhouse_port}/ping")
+
+        try:
+            wait_until(is_there, "ClickHouse to answer")
+        except AssertionError as error:
+            if popen.poll() is None:
+                raise AssertionError(f"{error}: {self.clickhouse_log()}") from None
+            raise
+
+    def clickhouse_log(self) -> str:
+        """The end of what the server said."""
+        return (self.folder / "clickhouse.log").read_text(errors="replace")[-800:]
 
     def start_ingest(self, **settings: str) -> Process:
         """One more of the group; ``settings`` are environment variables of its own."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -53,6 +54,11 @@ LOG_EVERY_MS = 2000
 #: With less room on its disk the engine refuses an insert. Where the last byte went while parts were being written, it
 #: kept parts with empty files, which nobody can read.
 MIN_FREE_BYTES = 64 * 1024**2
+#: With less, a statement that writes a definition is refused: the engine does not notice that the file it wrote stayed
+#: empty, says that all is well, and cannot open its folder when it starts again.
+MIN_FREE_FOR_DEFINITIONS = 4 * 1024**2
+#: First words of such statements.
+_DEFINES = frozenset({"create", "replace", "alter", "attach", "rename", "exchange", "undrop"})
 
 # No section for another system log means that it is not written.
 _CONFIG = f"""<clickhouse>
@@ -298,6 +304,8 @@ class Run:
             self._write(kill(connection, shape, statement.output, statement.parameters), sink)
             return
         if kind != query_class.READ_ONLY:
+            if shape.first in _DEFINES:
+                self.engine.refuse_without_room()
             result = connection.query(statement.text, statement.output, params=statement.parameters)
             self._write(result, sink)
             if kind == query_class.MUTATING:
@@ -498,6 +506,7 @@ class Engine:
         users_file = path.with_name(f"{path.name}.users.xml")
         users_file.write_text(_users_xml(users.values()), encoding="utf-8")
         config.write_text(_CONFIG.format(memory=memory_limit, users=users_file), encoding="utf-8")
+        self._path = path
         self._target = f"{path}?config-file={config}{defaults}"
         self.accounts = Accounts(users, path.with_name(f"{path.name}.accounts.json"))
         #: By user and id.
@@ -513,6 +522,12 @@ class Engine:
         except Exception as error:  # chDB raises RuntimeError and its own kinds alike
             raise EngineError.of(error) from None
         self.version, self.timezone = told.split()
+
+    def refuse_without_room(self) -> None:
+        """Raises EngineError when the disk has no room for a definition."""
+        if shutil.disk_usage(self._path).free < MIN_FREE_FOR_DEFINITIONS:
+            told = f"Cannot write a definition: the disk has less than {MIN_FREE_FOR_DEFINITIONS} bytes free."
+            raise refused("NOT_ENOUGH_SPACE", 243, told)
 
     def open(self) -> Any:
         """A new handle. Raises what chDB raises."""

@@ -27,6 +27,8 @@ from retention_platform.embedded.clickhouse.protocol import Protocol
 from retention_platform.embedded.clickhouse.users import User, users_of
 from retention_platform.errors import RetentionError
 
+_LOG = logging.getLogger("retention.clickhouse")
+
 #: Seconds that requests under way have to finish when the server is stopped, those that are then cancelled to tell
 #: their clients so, and the engine to close after that.
 FINISH_SECONDS, TELL_SECONDS, CLOSE_SECONDS = 1.2, 0.8, 1.5
@@ -47,10 +49,13 @@ def serve(path: Path, host: str, port: int, port_file: Path | None, users: dict[
     # Read by the engine when it is loaded: so late here. It tells times in the machine's zone unless told another.
     os.environ["TZ"] = "UTC"
     os.environ.setdefault("JE_MALLOC_CONF", _ALLOCATOR)
+    from retention_platform.embedded.clickhouse.definitions import put_aside
     from retention_platform.embedded.clickhouse.engine import Engine
     from retention_platform.embedded.clickhouse.server import Server
 
     with _owned(path), _listening(host, port) as listener:
+        for definition in put_aside(path):
+            _LOG.warning("%s was cut short as it was written, as on a full disk: put aside, make it anew", definition)
         try:
             engine = Engine(path, users)
         except EngineError as error:
