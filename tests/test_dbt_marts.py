@@ -7,7 +7,7 @@ import json
 import random
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -350,6 +350,37 @@ def test_events_split_shuffled_repeated_and_late_give_the_same_marts(chain: Chai
 
     chain.build("--full-refresh")
     assert chain.marts() == in_pieces, "a full refresh differs from the runs in pieces"
+
+    slices = count_slices(chain, lambda: chain.build("--full-refresh", "--vars", "{slice_events: 100}"))
+    assert slices > 3
+    assert chain.marts() == in_pieces, "a full refresh in slices of videos differs"
+
+
+def count_slices(chain: Chain, build: Callable[[], None]) -> int:
+    """How many statements filled int_sessions."""
+    count = """
+        select count() from system.query_log
+        where type = 'QueryFinish' and query_kind = 'Insert' and query like '%int_sessions%' and query like '%fingerprinted%'
+    """
+    chain.client.command("system flush logs")
+    before = chain.ask(count)[0][0]
+    build()
+    chain.client.command("system flush logs")
+    return int(chain.ask(count)[0][0]) - int(before)
+
+
+def test_a_slice_may_begin_with_any_video(chain: Chain) -> None:
+    names = ["it's", "back\\slash", "\\", "'", "\\'", "tab\there", "ünïcode", '"', "%s {{ x }}", "plain"]
+    viewers = Viewers(8)
+    events = []
+    for name in names:
+        events += [event for _ in range(3) for event in viewers.session(name, 60_000)]
+    chain.send_events(events)
+    chain.build()
+    whole = chain.marts()
+    assert whole["videos"].keys() >= set(names)
+    assert count_slices(chain, lambda: chain.build("--full-refresh", "--vars", "{slice_events: 1}")) == len(names)
+    assert chain.marts() == whole
 
 
 def die_inside(chain: Chain, model: str, hash_of: str) -> None:

@@ -76,7 +76,10 @@ with
                     (select last_time from span)
                 )
         ),
-    {% else %} events as (select {{ event_columns }} from {{ ref("stg_playback_events") }}),
+    {% else %}
+        events as (
+            select {{ event_columns }} from {{ ref("stg_playback_events") }} where {{ in_slice() }}
+        ),
     {% endif %}
 
     -- Time and id as one number: compared at once, where a pair is compared piece by piece.
