@@ -360,7 +360,8 @@ def count_slices(chain: Chain, build: Callable[[], None]) -> int:
     """How many statements filled int_sessions."""
     count = """
         select count() from system.query_log
-        where type = 'QueryFinish' and query_kind = 'Insert' and query like '%int_sessions%' and query like '%fingerprinted%'
+        where type = 'QueryFinish' and query_kind = 'Insert'
+        and query like '%int_sessions%' and query like '%fingerprinted%'
     """
     chain.client.command("system flush logs")
     before = chain.ask(count)[0][0]
