@@ -20,16 +20,24 @@
         )
     {%- endset -%}
     {%- set firsts = run_query(
-        "select toJSONString(min(video_id)) from (" ~ counted ~ ") group by slice order by slice"
+        "select toJSONString(min(video_id)) from ("
+        ~ counted
+        ~ ") group by slice order by slice"
     ) -%}
     {%- set starts = [] -%}
     {%- for row in firsts.rows[1:] -%}
-        {%- do starts.append(dbt.string_literal(fromjson(row[0]) | replace("\\", "\\\\") | replace("'", "\\'"))) -%}
+        {%- do starts.append(
+            dbt.string_literal(
+                fromjson(row[0]) | replace("\\", "\\\\") | replace("'", "\\'")
+            )
+        ) -%}
     {%- endfor -%}
     {%- set slices = [] -%}
     {%- for start in [none] + starts -%}
         {%- set conditions = ["video_id >= " ~ start] if start is not none else [] -%}
-        {%- if not loop.last -%} {%- do conditions.append("video_id < " ~ starts[loop.index0]) -%} {%- endif -%}
+        {%- if not loop.last -%}
+            {%- do conditions.append("video_id < " ~ starts[loop.index0]) -%}
+        {%- endif -%}
         {%- do slices.append(conditions | join(" and ") or "true") -%}
     {%- endfor -%}
     {{ return(slices) }}
@@ -40,7 +48,10 @@
     {%- set slices = _slices() if _unsliced() in sql else [_unsliced()] -%}
     {%- for slice in slices -%}
         {%- set statement = dbt.clickhouse__insert_into(
-            target_relation, sql | replace(_unsliced(), slice), has_contract, use_columns_from_sql
+            target_relation,
+            sql | replace(_unsliced(), slice),
+            has_contract,
+            use_columns_from_sql,
         ) -%}
         {%- if loop.last -%} {{ return(statement) }} {%- endif -%}
         {%- do run_query(statement) -%}
