@@ -1,8 +1,8 @@
 {#- A model that groups all of raw.playback_events holds every group in memory until the last row is read; what does
     not fit goes through the disk, which takes several times as long. Such a model is built in slices, one INSERT after
     the other, each of videos that have some slice_events events together; the events of one video are never divided.
-    The model says by `in_slice()` which rows to take. Where its rows go is dbt's to say, which shows a table that it
-    builds whole only when it is. -#}
+    The model says by `in_slice()` which rows to take. Where its rows go is dbt's to say, which builds a table anew beside
+    the one there is; a first build that dies within is made good by the next run. -#}
 {% macro in_slice() -%} {{ _unsliced() }} {%- endmacro %}
 
 {#- Stands in a model's statement for the condition of one slice. -#}
