@@ -1,8 +1,8 @@
-{#- A model that groups all of raw.playback_events holds every group in memory until the last row is read, or
-    writes them to disk. Such a model is built in slices instead, as fast (105,000,000 events: 0.9 GB of memory where
-    4.2 GB were), one INSERT after the other, each of videos that have some slice_events events together; the events of one video are never divided.
-    The model says by `in_slice()` which rows to take. Where its rows go is dbt's to say, which builds a table anew beside
-    the one there is; a first build that dies within is made good by the next run. -#}
+{#- A model that groups all of raw.playback_events holds every group in memory until the last row is read, or writes
+    them to disk. Such a model is built in slices instead, as fast (105,000,000 events: 0.9 GB of memory where 4.2 GB
+    were), one INSERT after the other, each of videos that have some slice_events events together; the events of one
+    video are never divided. The model says by `in_slice()` which rows to take. Where its rows go is dbt's to say, which
+    builds a table anew beside the one there is; a first build that dies within is made good by the next run. -#}
 {% macro in_slice() -%} {{ _unsliced() }} {%- endmacro %}
 
 {#- Stands in a model's statement for the condition of one slice. -#}
