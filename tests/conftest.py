@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from retention_platform.warehouse.migrate import migrate
 # How long an example takes is the machine's business: no test is timed.
 hypothesis_settings.register_profile("retention", deadline=None)
 hypothesis_settings.load_profile("retention")
+
+# Dagster treats SIGTERM as SIGINT is treated. Where that is ignored, as in what a shell starts in the background, so
+# would SIGTERM be from its first run in this process on, by every process a test starts as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 

@@ -23,7 +23,7 @@ class Proxy:
         self.silent = False
         #: The other side acts, and none of its answers comes through: connections stay open and still for ever.
         self.mute = False
-        #: Answers of the other side are swallowed and the connection is cut: so many from now on.
+        #: Answers of the other side to INSERTs are swallowed and the connection is cut: so many from now on.
         self.swallow = 0
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
@@ -72,19 +72,25 @@ class Proxy:
                 continue
             with self._lock:
                 self._open |= {client, server}
-            threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+            inserts = threading.Event()
+            threading.Thread(target=self._pump, args=(client, server, inserts, False), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, inserts, True), daemon=True).start()
 
-    def _pump(self, source: socket.socket, to: socket.socket, answers: bool) -> None:
+    def _pump(self, source: socket.socket, to: socket.socket, inserts: threading.Event, answers: bool) -> None:
+        """Pass on what comes; ``inserts`` is set while the connection's request under way is an INSERT."""
         with contextlib.suppress(OSError):
             still = False
             while data := source.recv(1 << 16):
+                if not answers and b" HTTP/1.1\r\n" in data:
+                    inserts.clear()
+                if not answers and b"insert into " in data:
+                    inserts.set()
                 if answers and self.mute:
                     self.muted += 1
                     still = True
                 if still:
                     continue
-                if answers and self._swallows():
+                if answers and inserts.is_set() and self._swallows():
                     break
                 to.sendall(data)
         with self._lock:
