@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import struct
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -193,10 +192,9 @@ class Batch:
         """One past the last offset that the token speaks for."""
         return self.end if self.replay_end is None else self.replay_end
 
-    def token(self, log_id: str, *, deduplicate: bool = True) -> str:
-        """The deduplication token: log, topic, partition and offset range. Without deduplication one of a kind."""
-        token = f"{log_id}/{self.topic}/{self.partition}/{self.start}-{self.range_end - 1}"
-        return token if deduplicate else f"{token}/{uuid.uuid4()}"
+    def token(self, log_id: str) -> str:
+        """The deduplication token: log, topic, partition and offset range."""
+        return f"{log_id}/{self.topic}/{self.partition}/{self.start}-{self.range_end - 1}"
 
 
 @dataclass(frozen=True)

@@ -396,7 +396,7 @@ class Ingest:
         source = Source(log_id, batch.topic, batch.partition)
         # Of a repeated range nothing may be on the broker any more.
         while batch.rows and not assigned.lost:
-            token = batch.token(log_id, deduplicate=self._settings.ingest_deduplicate)
+            token = batch.token(log_id)
             try:
                 self._sink.insert(source, batch.rows, token)
             except Refused as error:

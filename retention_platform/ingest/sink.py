@@ -90,6 +90,10 @@ class ClickHouseSink:
 
     def __init__(self, settings: Settings) -> None:
         self._told = _Told(settings)
+        # Another token for each try would not do: the driver sends an insert again by itself, under the same one.
+        self._settings = INSERT_SETTINGS | (
+            {} if settings.ingest_deduplicate else {"deduplicate_blocks_in_dependent_materialized_views": 0}
+        )
 
     def prepare(self) -> None:
         """See `Sink`: connect, which takes longer than a batch may wait. Raises ServiceError."""
@@ -98,7 +102,7 @@ class ClickHouseSink:
 
     def insert(self, source: Source, rows: Sequence[Row], token: str) -> None:
         """See `Sink`."""
-        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        settings = {**self._settings, "insert_deduplication_token": token}
         with self._told as client:
             _insert(client, "raw.inbox", source, rows, settings)
 
@@ -128,7 +132,7 @@ class ClickHouseSink:
         offsets = [offset for offset, *_ in rows]
         # Of one batch others may follow: which rows they are belongs to what must not be stored twice.
         which = hashlib.sha256(repr(offsets).encode()).hexdigest()[:16]
-        settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{token}/poison/{which}"}
+        settings = {**self._settings, "insert_deduplication_token": f"{token}/poison/{which}"}
         # Told by this clock, since no mutation of a replicated table may ask for the time.
         day_ago = int((time.time() - 86_400) * 1000)
         batch = {"since": day_ago, "log": source.log_id, "topic": source.topic, "partition": source.partition}

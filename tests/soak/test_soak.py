@@ -68,7 +68,7 @@ def test_some_seconds_of_soak_end_exact() -> None:
 
 def test_a_soak_without_deduplication_finds_what_is_doubled() -> None:
     plan = Plan(
-        2, 150, 2, kafka=False, deduplicate=False, only=("answers_are_lost",), rounds=12, calm=0.3, refresh_rest=0
+        2, 150, 2, kafka=False, deduplicate=False, only=("answers_are_lost",), rounds=3, calm=0.3, refresh_rest=0
     )
     state, notes = run(plan)
     assert state.difference is not None and "are stored twice in raw.playback_events" in state.difference, notes
