@@ -18,7 +18,7 @@ from retention_platform.contract import EVENTS_TOPIC, VIDEOS_TOPIC
 from retention_platform.ingest import consumer as loop
 from retention_platform.ingest.batch import Batch, Intent, Row, Source
 from retention_platform.ingest.broker import LogQuestion
-from retention_platform.ingest.consumer import Assigned, Ingest
+from retention_platform.ingest.consumer import GAP_SEEKS, Assigned, Ingest
 from retention_platform.ingest.quarantine import Fault
 from retention_platform.ingest.sink import Refused
 from retention_platform.settings import load_settings
@@ -300,6 +300,46 @@ def test_a_repeated_range_that_the_broker_has_dropped_whole_is_left(
 ) -> None:
     inserted = ingest_all(Broker(range(60, 100), intent(10, 40)), tmp_path, monkeypatch)
     assert [offset for _, found in inserted for offset in found] == list(range(60, 100))
+
+
+def test_offsets_that_hold_no_message_are_asked_for_again_only_where_nothing_came_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a transaction leaves one after its messages."""
+    broker, sought = Broker([offset for offset in range(3, 1000) if offset % 5]), list[int]()
+
+    def seek(place: TopicPartition) -> None:
+        sought.append(place.offset)
+        Broker.seek(broker, place)
+
+    monkeypatch.setattr(broker, "seek", seek)
+    inserted = ingest_all(broker, tmp_path, monkeypatch)
+    assert [offset for _, offsets in inserted for offset in offsets] == broker.offsets
+    assert len(sought) <= GAP_SEEKS
+
+
+def test_what_comes_from_elsewhere_after_a_move_is_not_taken_for_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a seek librdkafka may still hand out what it had fetched before."""
+    broker, stale = Broker(range(100), intent(10, 40)), [[*range(60, 80)], [*range(80, 90)]]
+
+    def seek(place: TopicPartition) -> None:
+        Broker.seek(broker, place)
+        if stale:
+            late = stale.pop()
+            real = broker.consume
+
+            def consume(most: int, timeout: float) -> list[Message]:
+                monkeypatch.setattr(broker, "consume", real)
+                return [Message(offset) for offset in late]
+
+            monkeypatch.setattr(broker, "consume", consume)
+
+    monkeypatch.setattr(broker, "seek", seek)
+    inserted = ingest_all(broker, tmp_path, monkeypatch)
+    assert not stale
+    assert [offset for _, offsets in inserted for offset in offsets] == list(range(10, 100))
 
 
 @pytest.mark.parametrize("count", [30, 100, 300], ids=["shorter", "as long", "longer"])

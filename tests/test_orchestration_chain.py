@@ -196,15 +196,18 @@ def test_a_row_that_ingest_committed_and_that_is_not_stored_makes_raw_incomplete
     whole = checks(execute("watch", instance))["complete"]
     assert whole.passed, whole.description
 
-    lost = EVENTS[17]["event_id"]
-    where = chain.ask(f"select topic, partition, offset from raw.playback_events where event_id = '{lost}'")
+    lost = ", ".join(f"'{EVENTS[number]['event_id']}'" for number in (17, 18, 30, 41))
+    where = chain.ask(
+        "select concat(topic, '/', toString(partition)) as place, arrayReverseSort(groupArray(offset)) "
+        f"from raw.playback_events where event_id in ({lost}) group by place order by place"
+    )
     chain.client.command(
-        f"alter table raw.playback_events delete where event_id = '{lost}' settings mutations_sync = 2"
+        f"alter table raw.playback_events delete where event_id in ({lost}) settings mutations_sync = 2"
     )
     holed = checks(execute("watch", instance))["complete"]
     assert not holed.passed
-    topic, partition, offset = where[0]
-    assert holed.description == f"1 messages are not stored, the newest of {topic}/{partition} at offset {offset}"
+    holes = "; ".join(f"{place} at {', '.join(map(str, offsets))}" for place, offsets in where)
+    assert holed.description == f"4 messages are not stored: {holes}"
 
 
 def test_an_event_sent_twice_leaves_a_hole_that_is_no_loss(

@@ -97,6 +97,9 @@ class Assigned:
     paused: bool = False
     #: Set when the partition is another's: whoever works on it leaves it.
     lost: bool = False
+    #: Whether nothing that moves the place we read at came since the last message was taken: then what is skipped
+    #: is not on the broker, as transaction markers and what compaction took are not.
+    in_order: bool = False
     #: The offset that was asked for again, and how often.
     sought: int = -1
     seeks: int = 0
@@ -250,8 +253,9 @@ class Ingest:
     def _take(self, consumer: Consumer, messages: Iterable[Message]) -> None:
         """Put messages into their partitions' batches, each in the order of its log and without a gap.
 
-        Where an offset is skipped, it is asked for again, and only what is skipped each time is not on the broker:
-        after a seek librdkafka may still hand out what it had fetched before.
+        Where an offset is skipped behind one that came, there is none. Where nothing came yet since we moved, it is
+        asked for again, and only what is skipped each time is not on the broker: after a seek librdkafka may still
+        hand out what it had fetched before.
         """
         now = time.monotonic()
         skipped: set[Place] = set()
@@ -259,6 +263,8 @@ class Ingest:
             error = message.error()
             if error is not None:
                 log.warning("broker: %s", error.str())
+                for assigned in self._ours.values():
+                    assigned.in_order = False
                 continue
             if self._broker_is_away:
                 self._broker_is_away = False
@@ -279,6 +285,7 @@ class Ingest:
             if self._pseudonyms is not None:
                 value = self._pseudonyms.message(topic, value)
             batch.add((offset, max(message.timestamp()[1], 0), key, value))
+            assigned.in_order = True
             batch.added_at = now
 
     def _belongs(self, consumer: Consumer, assigned: Assigned, offset: int, skipped: set[Place]) -> bool:
@@ -291,22 +298,25 @@ class Ingest:
             return False  # asked for again, or read before
         if batch.replay_end is not None and batch.end >= batch.replay_end:
             # Complete, and not inserted yet. Asked for now, for the next batch: nothing may come behind it.
-            consumer.seek(TopicPartition(*place, batch.end))
-            skipped.add(place)
-            return False
-        if offset > batch.end and assigned.seek_again(batch.end):
-            consumer.seek(TopicPartition(*place, batch.end))
-            skipped.add(place)
-            return False
+            return self._seek(consumer, assigned, skipped)
+        if offset > batch.end and not assigned.in_order and assigned.seek_again(batch.end):
+            return self._seek(consumer, assigned, skipped)
         if not batch.takes(offset):
             # The rest of the range that is repeated is not on the broker any more.
             batch.end = batch.range_end
-            consumer.seek(TopicPartition(*place, batch.end))
-            skipped.add(place)
-            return False
+            return self._seek(consumer, assigned, skipped)
         if offset > batch.end:
-            log.warning("%s/%d: offsets %d to %d are not on the broker (any more)", *place, batch.end, offset - 1)
+            level = logging.DEBUG if assigned.in_order else logging.WARNING
+            log.log(level, "%s/%d: offsets %d to %d are not on the broker (any more)", *place, batch.end, offset - 1)
         return True
+
+    def _seek(self, consumer: Consumer, assigned: Assigned, skipped: set[Place]) -> bool:
+        """Ask for what comes behind the partition's batch; False, for the message that does not belong there now."""
+        place = (assigned.filling.topic, assigned.filling.partition)
+        consumer.seek(TopicPartition(*place, assigned.filling.end))
+        assigned.in_order = False
+        skipped.add(place)
+        return False
 
     def _hold_back(self, consumer: Consumer) -> None:
         """Pause partitions whose next batch is full while one is being inserted, all when enough is held; resume the
@@ -319,7 +329,7 @@ class Ingest:
             if full != assigned.paused:
                 places = [TopicPartition(assigned.filling.topic, assigned.filling.partition)]
                 (consumer.pause if full else consumer.resume)(places)
-                assigned.paused = full
+                assigned.paused, assigned.in_order = full, False
 
     def _holds_enough(self) -> bool:
         """Whether more should not be held in memory."""
@@ -511,7 +521,7 @@ class Ingest:
         """Wait without reading more, but polling, so that the group does not take us for dead."""
         consumer.pause(consumer.assignment())
         for assigned in self._ours.values():
-            assigned.paused = True
+            assigned.paused, assigned.in_order = True, False
         until = time.monotonic() + seconds
         while not self._stopping.is_set() and time.monotonic() < until:
             message = consumer.poll(0.1)

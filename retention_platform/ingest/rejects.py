@@ -146,9 +146,12 @@ def _bytes(value: dict[str, Any], name: str) -> bytes:
 
 
 def fault_of(reject: Reject) -> str | None:
-    """Why a message would be rejected again; None when it is the contract."""
+    """Why a message would be rejected again, sent now; None when it is the contract."""
     try:
-        (parse_video if reject.topic == VIDEOS_TOPIC else parse_event)(reject.payload)
+        if reject.topic == VIDEOS_TOPIC:
+            parse_video(reject.payload)
+        else:
+            parse_event(reject.payload, datetime.now(timezone.utc))
     except ContractError as error:
         return str(error)
     return None

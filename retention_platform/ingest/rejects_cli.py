@@ -69,7 +69,7 @@ def rejects(
         # Text, since square brackets in a message are no markup. On lines of their own, and only the message is cut:
         # all of the others are told, however narrow the terminal.
         console.print(Text(f"{when}  {place}  {reject.reason}"))
-        console.print(Text(f"  {beginning}", "dim", no_wrap=True, overflow="ellipsis"))
+        console.print(Text(f"  {beginning}", "dim"), no_wrap=True, overflow="ellipsis")
     console.print(f"{total:,} rejected in all" if wanted == Filter() else f"{total:,} rejected that match")
 
 
@@ -146,11 +146,11 @@ def moment(text: str, now: datetime | None = None) -> datetime | None:
     if not text:
         return None
     match = re.fullmatch(r"(\d{1,6})\s*(s|min|h|d)", text)
-    if match:
-        return (now or datetime.now(timezone.utc)) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     try:
+        if match:
+            return (now or datetime.now(timezone.utc)) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         given = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RetentionError(f"--since {text!r} cannot be used: give 15min, 2h, 3d or 2026-01-31T08:00:00Z") from None
     return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
 

@@ -47,6 +47,8 @@ _NOT_THE_ROWS = {
 }
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
+#: The latest time that ClickHouse keeps; a producer may claim any.
+_LATEST_MS = 10_413_791_999_999
 #: A statement's parameters travel in its address, which servers allow a limited length.
 _OFFSETS_A_DELETE = 5_000
 
@@ -126,7 +128,7 @@ class ClickHouseSink:
         now = datetime.now(timezone.utc)
         rejected = []
         for (offset, time_ms, key, payload), reason in zip(rows, reasons, strict=True):
-            when = _EPOCH + timedelta(milliseconds=time_ms)
+            when = _EPOCH + timedelta(milliseconds=min(time_ms, _LATEST_MS))
             place = (source.log_id, source.topic, source.partition, offset)
             rejected.append([*place, when, key, payload, "message", f"message: cannot be stored: {reason}", now])
         offsets = [offset for offset, *_ in rows]

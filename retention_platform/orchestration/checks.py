@@ -30,7 +30,7 @@ def raw_is_complete(warehouse: Warehouse) -> dg.AssetCheckResult:
     verdict = completeness.judge(coverages, oldest_waiting, PATIENCE.total_seconds())
     partitions = {
         f"{c.topic}/{c.partition}": f"{c.first} to {c.committed} of {c.end}: {c.stored} stored, {c.holes} holes, "
-        f"{len(c.missing)} missing"
+        f"{len(c.missing)} missing" + (f": {c.told()}" if c.missing else "")
         for c in coverages
     }
     return dg.AssetCheckResult(passed=verdict.passed, description=verdict.reason, metadata={"partitions": partitions})

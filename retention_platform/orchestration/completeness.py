@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 OFFSETS_COMPARED = 1_000_000
 #: How many holes of a partition, the newest first, are looked up on the broker.
 HOLES_LOOKED_UP = 2_000
+#: How many of a partition's missing offsets are named.
+OFFSETS_TOLD = 20
 #: How long one partition's messages are read at most, and after how much silence there are no more.
 READING_SECONDS = 10.0
 SILENCE_SECONDS = 2.0
@@ -85,6 +87,11 @@ class Coverage:
         """Messages that ingest has not stored yet."""
         return self.end - max(self.committed, self.first)
 
+    def told(self) -> str:
+        """The offsets that are missing, the newest first: the first of many, and how many more there are."""
+        more = len(self.missing) - OFFSETS_TOLD
+        return ", ".join(map(str, self.missing[:OFFSETS_TOLD])) + (f" and {more:,} more" if more > 0 else "")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -98,9 +105,8 @@ def judge(coverages: Sequence[Coverage], oldest_waiting_s: float | None, patienc
     """Passed when no message is missing, and none has waited longer than ``patience_s`` seconds to be stored."""
     missing = [coverage for coverage in coverages if coverage.missing]
     if missing:
-        worst = missing[0]
-        where = f"{worst.topic}/{worst.partition} at offset {worst.missing[0]}"
-        return Verdict(False, f"{sum(len(c.missing) for c in missing)} messages are not stored, the newest of {where}")
+        where = "; ".join(f"{each.topic}/{each.partition} at {each.told()}" for each in missing)
+        return Verdict(False, f"{sum(len(each.missing) for each in missing)} messages are not stored: {where}")
     waiting = sum(coverage.waiting for coverage in coverages)
     if waiting and oldest_waiting_s is not None and oldest_waiting_s > patience_s:
         return Verdict(
