@@ -43,9 +43,7 @@ _REFERENCE = re.compile(r"(?<![\w.`])`?((?:raw|live)(?:_local)?)`?\.")
 _TARGET = re.compile(r"^CREATE MATERIALIZED VIEW \S+ TO (`[^`]+`|\w+)\.(`[^`]+`|\w+)")
 
 
-def find_poison(
-    rows: Sequence[T], fault: Callable[[Sequence[T]], str | None], seconds: float = SECONDS
-) -> list[Fault]:
+def find_poison(rows: Sequence[T], fault: Callable[[Sequence[T]], str | None], seconds: float = SECONDS) -> list[Fault]:
     """The rows for which ``fault`` has a reason, by halving; in the order of their places.
 
     ``fault`` says why some rows cannot be stored together, None when they can. Where more than a third cannot be, be it
