@@ -263,8 +263,8 @@ class Ingest:
             error = message.error()
             if error is not None:
                 log.warning("broker: %s", error.str())
-                for assigned in self._ours.values():
-                    assigned.in_order = False
+                for each in self._ours.values():
+                    each.in_order = False
                 continue
             if self._broker_is_away:
                 self._broker_is_away = False

@@ -137,7 +137,8 @@ class Probe:
         text = re.sub(r" DEFINER = \S+ SQL SECURITY \w+", "", text)
         for database, name in others:
             reference = rf"(?<![\w.`])`?{re.escape(database)}`?\.`?{re.escape(name)}`?(?![\w`])"
-            text = re.sub(reference, lambda _, to=f"{self._name}.`{database}_{name}`": to, text)
+            copy = f"{self._name}.`{database}_{name}`".replace("\\", r"\\")
+            text = re.sub(reference, copy, text)
         return _REFERENCE.sub(lambda match: f"{self._name}.{match[1]}_", text)
 
     def _drop(self) -> None:
